@@ -1,0 +1,345 @@
+"""One fine-tuning run: its parts, wired in order.
+
+The order is fixed: task, starting weights, data and plan are found and checked first; only then is
+the run directory made. A run that is there goes on from its newest checkpoint, else from the
+starting weights.
+"""
+
+import dataclasses
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from demo_bert.checkpoint import Checkpoint, newest, of_step
+from demo_bert.commands.logs import also_to_file, remove, to_handler, to_standard_error
+from demo_bert.commands.run_plan import RunPlan, plan_run
+from demo_bert.commands.run_records import (
+    check_same_inputs,
+    going_on_command,
+    open_directory,
+    results_of,
+    run_record,
+)
+from demo_bert.commands.starting_weights import StartingWeights, find_starting_weights
+from demo_bert.commands.worker import Worker
+from demo_bert.distributed import join, leave, place, wait_for_all
+from demo_bert.errors import StopRequested, TrainingError
+from demo_bert.files import write_text
+from demo_bert.hardware import select
+from demo_bert.report.console import Console, say
+from demo_bert.report.events import EventLog
+from demo_bert.report.page import write_report
+from demo_bert.report.summary import final_lines
+from demo_bert.report.tensorboard import TensorBoardWriter
+from demo_bert.run_directory import RunDirectory
+from demo_bert.settings import Origin, TrainingSettings, opening_table, with_defaults
+from demo_bert.stopping import StopRequests
+from demo_bert.tasks import load_task
+from demo_bert.tasks.task import DataRequest, TaskData
+
+_LOG = logging.getLogger(__name__)
+COMMAND = "finetuning"
+
+
+class FineTuning:
+    """A worker's fine-tuning runs, one after the other.
+
+    Args:
+        settings: As resolved.
+        origins: Where each came from.
+        argv: The program's arguments.
+        started: Unix time at which the command began.
+    """
+
+    def __init__(
+        self,
+        settings: TrainingSettings,
+        origins: Mapping[str, Origin],
+        argv: Sequence[str],
+        *,
+        started: float,
+    ) -> None:
+        self.settings, self.origins, self.argv = settings, origins, tuple(argv)
+        self.started = started
+        self.task = load_task(settings.task)
+        self.world = place()
+        self.backend = select(settings.device, local_rank=self.world.local_rank)
+        limit = settings.max_time.seconds if settings.max_time else None
+        self.stops = StopRequests(limit)
+        self._start: StartingWeights | None = None
+        self._data: TaskData | None = None
+
+    def __enter__(self) -> Self:
+        """Takes the device, meets the other workers, listens for stop requests."""
+        self.backend.prepare()
+        timeout_s = self.settings.timeout.seconds or 600.0
+        join(self.world, self.backend.process_group, timeout_s=timeout_s)
+        self.stops.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Undoes `__enter__`."""
+        self.stops.__exit__()
+        if error is None or isinstance(error, StopRequested):
+            leave(self.world)
+
+    def run(self) -> int:
+        """The run of the settings, and its last lines.
+
+        Returns:
+            0.
+
+        Raises:
+            DemoBertError: As the table in `errors.py` says.
+        """
+        results, directory = self.run_one(self.settings, self.origins)
+        if self.world.is_first:
+            say(final_lines(results, directory))
+        return 0
+
+    def run_one(
+        self, settings: TrainingSettings, origins: Mapping[str, Origin]
+    ) -> tuple[dict[str, Any], Path]:
+        """A run from wherever it stands to its end.
+
+        Args:
+            settings: With one seed.
+            origins: Where each came from.
+
+        Returns:
+            The content of results.json, and the directory it is in.
+
+        Raises:
+            DemoBertError: As the table in `errors.py` says.
+        """
+        settings, origins = self._with_recipe(settings, origins)
+        directory, is_new = open_directory(COMMAND, settings)
+        finished = directory.results()
+        if finished is not None and finished.get("status") == "complete":
+            if self.world.is_first:
+                _LOG.info("%s: this run is finished; --new makes another", directory.path)
+            return finished, directory.path
+        start, data = self._inputs(settings)
+        plan = plan_run(
+            settings,
+            self.task.recipe,
+            hidden_size=start.config.hidden_size,
+            max_positions=start.config.max_position_embeddings,
+            num_examples=len(data.splits["train"]),
+            num_workers=self.world.world_size,
+        )
+        settings, origins = with_defaults(
+            settings,
+            origins,
+            {
+                "global_batch_size": (plan.global_batch_size,),
+                "warmup": (plan.warmup_steps,),
+                "learning_rate": (plan.learning_rate,),
+            },
+            where=self.task.name,
+        )
+        if self.world.is_first:
+            self._announce(settings, origins, plan=plan, start=start, data=data)
+        with directory.locked() if self.world.is_first else nullcontext():
+            results = self._work(settings, origins, directory, plan=plan, start=start, data=data)
+        return results, directory.path
+
+    def _with_recipe(
+        self, settings: TrainingSettings, origins: Mapping[str, Origin]
+    ) -> tuple[TrainingSettings, dict[str, Origin]]:
+        recipe = self.task.recipe
+        filled, found = with_defaults(
+            settings,
+            origins,
+            {
+                "batch_size": (recipe.batch_size[settings.dtype],),
+                "max_seq_length": (recipe.max_seq_length,),
+                "epochs": recipe.epochs,
+                "optimizer": recipe.optimizer,
+                "schedule": recipe.schedule,
+                "weight_decay": recipe.weight_decay,
+                "clip_norm": recipe.clip_norm,
+            },
+            where=self.task.name,
+        )
+        assert isinstance(filled, TrainingSettings)
+        return filled, found
+
+    def _inputs(self, settings: TrainingSettings) -> tuple[StartingWeights, TaskData]:
+        """Weights and data, read once for all seeds."""
+        announce = _LOG.info if self.world.is_first else _LOG.debug
+        if self._start is None:
+            self._start = find_starting_weights(
+                settings.model, settings.init_checkpoint, announce=announce
+            )
+        if self._data is None:
+            request = DataRequest(
+                paths=tuple(Path(path) for path in settings.dataset_path or ()),
+                columns=settings.columns or {},
+                sample=settings.sample,
+            )
+            self._data = self.task.load(request, announce)
+        dropped: dict[str, Any] = {
+            name: value
+            for name, value in (
+                ("hidden_dropout_prob", settings.dropout),
+                ("attention_probs_dropout_prob", settings.attention_dropout),
+            )
+            if value is not None
+        }
+        config = dataclasses.replace(self._start.config, **dropped)
+        return dataclasses.replace(self._start, config=config), self._data
+
+    def _announce(
+        self,
+        settings: TrainingSettings,
+        origins: Mapping[str, Origin],
+        *,
+        plan: RunPlan,
+        start: StartingWeights,
+        data: TaskData,
+    ) -> None:
+        """The opening lines."""
+        for line in opening_table(COMMAND, settings, origins).split("\n"):
+            _LOG.info("%s", line)
+        counts = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
+        _LOG.info("data: %s (%s)", data.name, counts)
+        for note in data.notes:
+            _LOG.info("data: %s", note)
+        _LOG.info("weights: %s, %s", start.record["name"], start.record["source"])
+        _LOG.info("learning rate: %s", plan.rate_reason)
+        _LOG.info(
+            "plan: %d steps of %d examples (%.4g epochs), %d of them warm-up",
+            plan.num_steps,
+            plan.global_batch_size,
+            plan.epochs,
+            plan.warmup_steps,
+        )
+        products = self.backend.describe().get("products")
+        if products:
+            _LOG.info("device: %s, %s", self.backend.name, products)
+        for warning in plan.warnings:
+            _LOG.warning("%s", warning)
+
+    def _work(
+        self,
+        settings: TrainingSettings,
+        origins: Mapping[str, Origin],
+        directory: RunDirectory,
+        *,
+        plan: RunPlan,
+        start: StartingWeights,
+        data: TaskData,
+    ) -> dict[str, Any]:
+        recorded = directory.record()
+        worker = Worker(
+            self.task,
+            settings,
+            plan=plan,
+            start=start,
+            data=data,
+            backend=self.backend,
+            world=self.world,
+        )
+        record = run_record(
+            COMMAND,
+            settings,
+            origins,
+            argv=self.argv,
+            data=data,
+            start=start,
+            differences=(worker.missing, worker.unexpected),
+            hardware=self.backend.describe(),
+        )
+        checkpoint = None
+        if recorded is not None:
+            check_same_inputs(record, recorded)
+            checkpoint = self._checkpoint(directory, settings.resume)
+        wait_for_all(self.world)
+        if not self.world.is_first:
+            return self._train(worker, directory, checkpoint, emit=None, record=record)
+        if recorded is None:
+            directory.write_record(record)
+        file_handler = also_to_file(directory.logs / f"rank-{self.world.rank}.log")
+        every = settings.log_every.steps if settings.log_every else None
+        try:
+            tensorboard = TensorBoardWriter(directory.tensorboard)
+            with (
+                Console(sys.stderr, plan.num_steps, log_every=every) as console,
+                EventLog.open(
+                    directory.events, readers=(console.on_event, tensorboard.add)
+                ) as events,
+            ):
+                to_handler(console.handler(), settings.log_level)
+                try:
+                    return self._train(
+                        worker, directory, checkpoint, emit=events.append, record=record
+                    )
+                finally:
+                    tensorboard.close()
+                    to_standard_error(settings.log_level)
+        finally:
+            remove(file_handler)
+
+    def _checkpoint(self, directory: RunDirectory, resume: int | str) -> Checkpoint | None:
+        if isinstance(resume, int):
+            return of_step(directory.checkpoints, resume)
+        found, complaints = newest(directory.checkpoints)
+        for complaint in complaints:
+            _LOG.warning("%s; the one before it is used", complaint)
+        return found
+
+    def _train(
+        self,
+        worker: Worker,
+        directory: RunDirectory,
+        checkpoint: Checkpoint | None,
+        *,
+        emit: Any,
+        record: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        emit = emit or (lambda *args, **fields: None)
+        finish = partial(
+            results_of,
+            COMMAND,
+            worker=worker,
+            directory=directory,
+            started=self.started,
+            record=record,
+        )
+        try:
+            reason = worker.train(
+                checkpoint, directory.checkpoints, emit=emit, stop_reason=lambda: self.stops.reason
+            )
+        except TrainingError:
+            if self.world.is_first:
+                emit("end", status="failed")
+                directory.write_results(finish(status="failed"))
+                write_report(directory.path)
+            raise
+        status = "complete" if reason is None else "stopped"
+        emit("end", status=status, step=worker.step)
+        if self.world.is_first and reason is None:
+            worker.save_model(directory.model)
+            assert worker.scores is not None
+            write_text(directory.path / "predictions.tsv", worker.scores.predictions)
+        results = finish(status=status)
+        if self.world.is_first:
+            directory.write_results(results)
+            write_report(directory.path)
+        if reason is not None:
+            raise StopRequested(
+                f"stopped by {reason} after step {worker.step} of {worker.plan.num_steps}, saved;"
+                f" it goes on with: {going_on_command(self.argv, directory)}"
+            )
+        return results

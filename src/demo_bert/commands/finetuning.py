@@ -1,0 +1,101 @@
+"""`finetuning`: one run, one for each of `--seeds`, and the workers that `-v` asks for."""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from demo_bert.run_directory import RunDirectory
+from demo_bert.settings import Origin, TrainingSettings, as_records, default_output_dir
+
+if TYPE_CHECKING:
+    from demo_bert.commands.fine_tune import FineTuning
+
+COMMAND = "finetuning"
+
+
+def run(settings: TrainingSettings, origins: Mapping[str, Origin], argv: Sequence[str]) -> int:
+    """Runs the command.
+
+    Args:
+        settings: As resolved.
+        origins: Where each came from.
+        argv: The program's arguments.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        DemoBertError: As the table in `errors.py` says.
+    """
+    started = time.time()
+    from demo_bert.commands.fine_tune import FineTuning
+    from demo_bert.commands.logs import to_standard_error
+    from demo_bert.distributed import is_worker
+    from demo_bert.launch.local import num_local_workers, run_workers
+
+    to_standard_error(settings.log_level)
+    if settings.workers is not None and not is_worker():
+        num_workers = num_local_workers(settings.workers, device=settings.device)
+        if num_workers > 1:
+            return run_workers(argv, num_workers=num_workers, timeout=settings.timeout)
+    with FineTuning(settings, origins, argv, started=started) as fine_tuning:
+        if settings.seeds is None:
+            return fine_tuning.run()
+        return _run_seeds(fine_tuning, settings, origins, argv=argv)
+
+
+def _run_seeds(
+    fine_tuning: "FineTuning",
+    settings: TrainingSettings,
+    origins: Mapping[str, Origin],
+    *,
+    argv: Sequence[str],
+) -> int:
+    """A run for each seed, in `seed-<s>/`, and their mean above them."""
+    from demo_bert.report.console import say
+    from demo_bert.report.page import write_report
+    from demo_bert.report.summary import final_lines
+
+    assert settings.seeds is not None
+    parent = RunDirectory(Path(settings.output_dir or default_output_dir(COMMAND, settings)))
+    parent.record()
+    results: list[dict[str, Any]] = []
+    for seed in range(settings.seed, settings.seed + settings.seeds):
+        one = dataclasses.replace(
+            settings, seed=seed, seeds=None, output_dir=str(parent.path / f"seed-{seed}")
+        )
+        result, directory = fine_tuning.run_one(one, origins)
+        results.append(result)
+        if fine_tuning.world.is_first and parent.record() is None:
+            record = RunDirectory(directory).record() or {}
+            records = as_records(COMMAND, settings, origins)
+            parent.write_record({**record, "argv": list(argv), "settings": records})
+    if fine_tuning.world.is_first:
+        summary = _summary(results)
+        parent.write_results(summary)
+        write_report(parent.path)
+        say(final_lines(summary, parent.path))
+    return 0
+
+
+def _summary(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The results of all seeds: mean, deviation, each of them."""
+    every = [result["metrics"] for result in results]
+    return {
+        **results[0],
+        "metrics": {key: statistics.fmean(m[key] for m in every) for key in every[0]},
+        "metrics_std": {
+            key: statistics.stdev([m[key] for m in every]) if len(every) > 1 else 0.0
+            for key in every[0]
+        },
+        "per_seed": [
+            {"seed": result["seed"], "metrics": result["metrics"], "wall_s": result["wall_s"]}
+            for result in results
+        ],
+        "collapsed": [result["seed"] for result in results if result.get("is_collapsed")],
+        "is_collapsed": all(result.get("is_collapsed") for result in results),
+        "wall_s": sum(result["wall_s"] for result in results),
+    }

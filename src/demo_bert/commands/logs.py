@@ -1,0 +1,72 @@
+"""Where log lines go: standard error, the console's display, a file for each worker."""
+
+import logging
+import sys
+from pathlib import Path
+
+from demo_bert.settings import redact
+
+_FILE_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
+
+class _Redacting(logging.Formatter):
+    """Keeps credentials in addresses out of every line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = redact(super().format(record))
+        return f"warning: {line}" if record.levelno >= logging.WARNING else line
+
+
+def to_standard_error(level: str) -> None:
+    """Sends the program's own log lines to standard error, those of libraries from warnings on.
+
+    Args:
+        level: "debug", "info", ...
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Redacting("%(message)s"))
+    _use(handler, level)
+
+
+def to_handler(handler: logging.Handler, level: str) -> None:
+    """Sends them to one handler instead.
+
+    Args:
+        handler: The console's.
+        level: "debug", "info", ...
+    """
+    _use(handler, level)
+
+
+def also_to_file(path: Path) -> logging.Handler:
+    """Sends them to a file as well.
+
+    Args:
+        path: `logs/rank-<r>.log`; appended to.
+
+    Returns:
+        The handler; `remove` ends it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter(_FILE_FORMAT))
+    logging.getLogger("demo_bert").addHandler(handler)
+    return handler
+
+
+def remove(handler: logging.Handler) -> None:
+    """Ends a handler.
+
+    Args:
+        handler: From `also_to_file`.
+    """
+    logging.getLogger("demo_bert").removeHandler(handler)
+    handler.close()
+
+
+def _use(handler: logging.Handler, level: str) -> None:
+    logger = logging.getLogger("demo_bert")
+    files = [h for h in logger.handlers if isinstance(h, logging.FileHandler)]
+    logger.handlers = [handler, *files]
+    logger.setLevel(level.upper())
+    logger.propagate = False

@@ -1,0 +1,249 @@
+"""What a run writes about itself: run.json, results.json, and the checks when it goes on."""
+
+import platform
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from demo_bert import __version__
+from demo_bert.commands.starting_weights import StartingWeights
+from demo_bert.data.order import rows_at
+from demo_bert.errors import RunDirectoryError
+from demo_bert.model.flops import TRAINING_FACTOR, classifier_flops
+from demo_bert.report.events import last_steps, read_events
+from demo_bert.run_directory import RunDirectory, beside
+from demo_bert.settings import (
+    Origin,
+    TrainingSettings,
+    as_records,
+    default_output_dir,
+    redact,
+    result_settings_digest,
+)
+from demo_bert.tasks.task import TaskData
+
+if TYPE_CHECKING:
+    from demo_bert.commands.worker import Worker
+
+_PACKAGES = ("torch", "numpy", "tokenizers", "safetensors", "huggingface_hub")
+WARM_UP_STEPS = 3
+"""First steps of each attempt that the throughput leaves out."""
+
+
+def open_directory(command: str, settings: TrainingSettings) -> tuple[RunDirectory, bool]:
+    """The directory that these settings run in.
+
+    Args:
+        command: The command's name.
+        settings: The recipe's values filled in.
+
+    Returns:
+        The directory, not yet made, and whether no run is in it.
+
+    Raises:
+        RunDirectoryError: It holds something else.
+    """
+    directory = RunDirectory(Path(settings.output_dir or default_output_dir(command, settings)))
+    recorded = directory.record()
+    if recorded is not None and (settings.new or settings.resume == "never"):
+        return RunDirectory(beside(directory.path)), True
+    return directory, recorded is None
+
+
+def run_record(
+    command: str,
+    settings: TrainingSettings,
+    origins: Mapping[str, Origin],
+    *,
+    argv: Sequence[str],
+    data: TaskData,
+    start: StartingWeights,
+    differences: tuple[Sequence[str], Sequence[str]],
+    hardware: Mapping[str, object],
+) -> dict[str, Any]:
+    """The content of run.json.
+
+    Args:
+        command: The command's name.
+        settings: As they are used.
+        origins: Where each came from.
+        argv: The program's arguments.
+        data: What is trained on.
+        start: What the weights start from.
+        differences: Names missing in the starting weights, and names without a place.
+        hardware: Of the backend.
+
+    Returns:
+        Plain values, without secrets.
+    """
+    versions = {"demo_bert": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "schema_version": 1,
+        "command": command,
+        "argv": [redact(argument) for argument in argv],
+        "digest": result_settings_digest(command, settings),
+        "settings": as_records(command, settings, origins),
+        "versions": versions,
+        "hardware": dict(hardware),
+        "data": {
+            "name": data.name,
+            "sample": data.is_sample,
+            "licence": data.licence,
+            "source": data.source,
+            "files": [dict(file) for file in data.files],
+            "counts": {name: len(split) for name, split in data.splits.items()},
+        },
+        "init_checkpoint": {
+            **start.record,
+            "missing": list(differences[0]),
+            "unexpected": list(differences[1]),
+        },
+        "model_config": start.config.to_dict(),
+        "labels": list(data.labels),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def check_same_inputs(record: Mapping[str, Any], recorded: Mapping[str, Any]) -> None:
+    """Refuses to go on with other data or other starting weights.
+
+    Args:
+        record: Of now.
+        recorded: Of the run's beginning.
+
+    Raises:
+        RunDirectoryError: Something differs.
+    """
+
+    def hashes(run: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+        data = [file["sha256"] for file in run["data"]["files"]]
+        return data, sorted(run["init_checkpoint"]["sha256"].values())
+
+    names = ("the data", "the starting weights")
+    changed = [
+        name
+        for name, now, then in zip(names, hashes(record), hashes(recorded), strict=True)
+        if now != then
+    ]
+    if changed:
+        raise RunDirectoryError(
+            f"the run was begun with other files: {' and '.join(changed)} changed;"
+            " put them back, or start anew with --new"
+        )
+
+
+def results_of(
+    command: str,
+    *,
+    status: str,
+    worker: "Worker",
+    directory: RunDirectory,
+    started: float,
+    record: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The content of results.json.
+
+    Args:
+        command: The command's name.
+        status: "complete", "stopped" or "failed".
+        worker: What was trained.
+        directory: The run's.
+        started: Unix time at which this attempt's command began.
+        record: The content of run.json.
+
+    Returns:
+        Plain values.
+    """
+    settings, plan = worker.settings, worker.plan
+    events: list[dict[str, Any]] = [dict(e) for e in read_events(directory.events)]
+    metrics = dict(worker.scores.metrics) if worker.scores else {}
+    return {
+        "schema_version": 1,
+        "status": status,
+        "command": command,
+        "task": settings.task,
+        "model": settings.model,
+        "dtype": settings.dtype,
+        "device": worker.backend.name,
+        "world_size": worker.world.world_size,
+        "hosts": list(settings.hosts or [platform.node()]),
+        "seed": settings.seed,
+        "steps": worker.step,
+        "epochs": worker.step / plan.steps_per_epoch,
+        "global_batch_size": plan.global_batch_size,
+        "learning_rate": plan.learning_rate,
+        "init_checkpoint": record["init_checkpoint"]["name"],
+        "metrics": metrics,
+        "is_collapsed": worker.is_collapsed,
+        "throughput": _throughput(worker, events),
+        "wall_s": _wall_s(events, started),
+        "data": record["data"],
+    }
+
+
+def going_on_command(argv: Sequence[str], directory: RunDirectory) -> str:
+    """The command that goes on with a stopped run.
+
+    Args:
+        argv: The program's arguments.
+        directory: The run's.
+
+    Returns:
+        One line for a shell.
+    """
+    del directory  # the same command finds the same directory
+    kept = [redact(argument) for argument in argv if argument != "--new"]
+    return shlex.join(["./demo_bert", *kept])
+
+
+def _throughput(worker: "Worker", events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Of all steps but the first three of each attempt; evaluation and saving are between steps."""
+    steps: list[dict[str, Any]] = [dict(e) for e in last_steps([dict(e) for e in events])]
+    seen: dict[int, int] = {}
+    counted: list[dict[str, Any]] = []
+    for event in steps:
+        place = seen[event["attempt"]] = seen.get(event["attempt"], 0) + 1
+        if place > WARM_UP_STEPS:
+            counted.append(event)
+    seconds = sum(event["seconds"] for event in counted)
+    if not seconds:
+        return {"examples_per_s": None, "real_tokens_per_s": None, "model_flops_utilisation": None}
+    batch = worker.plan.global_batch_size
+    peak = worker.backend.peak_flops(worker.dtype)
+    utilisation = None
+    if peak is not None:
+        operations = 0
+        for event in counted:
+            rows = rows_at(
+                (event["step"] - 1) * batch,
+                batch,
+                num_rows=len(worker.lengths),
+                seed=worker.settings.seed,
+            )
+            operations += classifier_flops(
+                worker.start.config, [worker.lengths[row] for row in rows], len(worker.data.labels)
+            )
+        utilisation = TRAINING_FACTOR * operations / seconds / peak / worker.world.world_size
+    return {
+        "examples_per_s": sum(event["examples"] for event in counted) / seconds,
+        "real_tokens_per_s": sum(event["tokens"] for event in counted) / seconds,
+        "model_flops_utilisation": utilisation,
+        "steps_left_out": len(steps) - len(counted),
+    }
+
+
+def _wall_s(events: Sequence[Mapping[str, Any]], started: float) -> float:
+    """This attempt's time so far and, of those before, from first to last event."""
+    spans: dict[int, list[float]] = {}
+    for event in events:
+        spans.setdefault(event["attempt"], []).append(event["time"])
+    earlier = sorted(spans)[:-1]
+    return time.time() - started + sum(max(spans[a]) - min(spans[a]) for a in earlier)

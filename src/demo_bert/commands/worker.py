@@ -1,0 +1,273 @@
+"""One worker's share of a fine-tuning run: model, optimizer, batches, scores."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+import torch
+
+from demo_bert.checkpoint import Checkpoint, save
+from demo_bert.choices import Duration
+from demo_bert.commands.run_plan import RunPlan
+from demo_bert.commands.starting_weights import StartingWeights, fill_model
+from demo_bert.data.capacity import Capacity, capacities, expected_totals, fill, inert_batches
+from demo_bert.data.loader import ahead, micro_batches
+from demo_bert.distributed import World, sum_numbers, wait_for_all
+from demo_bert.evaluation import logits_of
+from demo_bert.hardware import Backend, Dtype
+from demo_bert.model.convert import save_model_directory
+from demo_bert.model.linear import round_products
+from demo_bert.model.vocabulary import build_tokenizer
+from demo_bert.optim import SCHEDULES, make_optimizer
+from demo_bert.settings import TrainingSettings
+from demo_bert.tasks.task import Scores, Task, TaskData
+from demo_bert.training import Actions, train
+
+_EVALUATION_TOKENS = 8192
+
+
+class Worker:
+    """What one worker holds while it trains.
+
+    Args:
+        task: The task.
+        settings: As resolved, the recipe's values filled in.
+        plan: The run's numbers.
+        start: What the weights start from.
+        data: The raw examples.
+        backend: The hardware.
+        world: This worker's place.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        settings: TrainingSettings,
+        *,
+        plan: RunPlan,
+        start: StartingWeights,
+        data: TaskData,
+        backend: Backend,
+        world: World,
+    ) -> None:
+        self.task, self.settings, self.plan = task, settings, plan
+        self.start, self.data, self.backend, self.world = start, data, backend, world
+        self.step = 0
+        self.scores: Scores | None = None
+        self._saved_at = time.monotonic()
+        self._evaluated_at = time.monotonic()
+        self.dtype = cast(Dtype, settings.dtype)
+        features = partial(
+            task.features,
+            labels=data.labels,
+            tokenizer=build_tokenizer(start.vocabulary, **vars(start.case_rules)),
+            max_seq_length=plan.max_seq_length,
+        )
+        self.train_rows = features(data.splits["train"])
+        self.validation_rows = features(data.splits["validation"])
+        self.model = task.make_model(start.config, data.labels)
+        self.missing, self.unexpected = fill_model(self.model, start, seed=settings.seed)
+        self.model.to(backend.device())
+        round_products(self.model, backend.product_mode(self.dtype) == "rounded")
+        assert settings.optimizer is not None and settings.weight_decay is not None
+        self.optimizer = make_optimizer(
+            settings.optimizer,
+            dict(self.model.named_parameters()),
+            weight_decay=settings.weight_decay,
+        )
+        self.lengths = [len(row.input_ids) for row in self.train_rows]
+        self._sizes: tuple[Capacity, ...] | None = None
+        if backend.wants_fixed_shapes:
+            micro, length = plan.micro_batch_size, plan.max_seq_length
+            self._sizes = capacities(micro, length, totals=expected_totals(self.lengths, micro))
+
+    @property
+    def is_collapsed(self) -> bool:
+        """Whether the last evaluation predicted one class only."""
+        confusion = self.scores.event.get("confusion") if self.scores else None
+        if not isinstance(confusion, list) or not confusion:
+            return False
+        return sum(any(row[c] for row in confusion) for c in range(len(confusion))) == 1
+
+    def train(
+        self,
+        checkpoint: Checkpoint | None,
+        checkpoints: Path,
+        *,
+        emit: Callable[..., object],
+        stop_reason: Callable[[], str | None],
+    ) -> str | None:
+        """Goes on from the checkpoint to the last step, and scores.
+
+        Args:
+            checkpoint: Where to go on; None: from the starting weights.
+            checkpoints: The directory to save into.
+            emit: Records an event.
+            stop_reason: Why the run is to stop, or None.
+
+        Returns:
+            Why it stopped early (a checkpoint is saved), or None when it is done.
+
+        Raises:
+            TrainingError: A loss or gradient was not finite.
+        """
+        if checkpoint is not None:
+            self._load(checkpoint)
+            emit("resume", step=self.step, path=str(checkpoint.path))
+
+        def record(event: str, **fields: object) -> None:
+            if event == "step":
+                self.step = cast(int, fields["step"])
+            emit(event, **fields)
+
+        plan = self.plan
+        fill_up = None
+        if self._sizes is not None:
+            fill_up = partial(fill, sizes=self._sizes, max_seq_length=plan.max_seq_length)
+            self._meet_all_shapes()
+        batches = micro_batches(
+            self.train_rows,
+            seed=self.settings.seed,
+            first_step=self.step,
+            num_steps=plan.num_steps,
+            global_batch_size=plan.global_batch_size,
+            micro_batch_size=plan.micro_batch_size,
+            rank=self.world.rank,
+            world_size=self.world.world_size,
+            fill=fill_up,
+        )
+        assert self.settings.schedule is not None
+        actions = Actions(
+            emit=record,
+            evaluate=lambda step: self._evaluate(step, emit=record),
+            save=lambda step: self._save(step, checkpoints, emit=record),
+            is_evaluation_due=lambda step: self._is_due(
+                step, self.settings.eval_every, since=self._evaluated_at
+            ),
+            is_save_due=lambda step: (
+                self._is_due(step, self.settings.save_every, since=self._saved_at)
+                or plan.is_epoch_end(step)
+            ),
+            stop_reason=stop_reason,
+        )
+        reason = train(
+            self.model,
+            self.optimizer,
+            batches=ahead(batches),
+            num_steps=plan.num_steps,
+            loss_sum=self.task.loss_sum,
+            schedule=SCHEDULES[self.settings.schedule](plan.num_steps, plan.warmup_steps),
+            peak_rate=plan.learning_rate,
+            clip_norm=self.settings.clip_norm or None,
+            dtype=self.dtype,
+            seed=self.settings.seed,
+            backend=self.backend,
+            world=self.world,
+            actions=actions,
+        )
+        if reason is not None:
+            self._save(self.step, checkpoints, emit=record)
+        elif self.scores is None:  # the last checkpoint was of the last step
+            self._evaluate(self.step, emit=record)
+        return reason
+
+    def save_model(self, directory: Path) -> None:
+        """Writes the Hugging Face directory.
+
+        Args:
+            directory: The run's `model/`.
+
+        Raises:
+            DiskError: It cannot be written.
+        """
+        save_model_directory(
+            directory,
+            self.model,
+            config=self.start.config,
+            vocabulary=self.start.vocabulary,
+            labels=self.data.labels,
+            case_rules=self.start.case_rules,
+        )
+
+    def _is_due(self, step: int, every: Duration | None, *, since: float) -> bool:
+        """Whether a step or a time has come; every worker gets the same answer."""
+        if every is None:
+            return self.plan.is_epoch_end(step)
+        if every.steps is not None:
+            return step % every.steps == 0 or step == self.plan.num_steps
+        assert every.seconds is not None
+        is_late = self.world.is_first and time.monotonic() - since >= every.seconds
+        (agreed,) = sum_numbers([is_late], self.world, self.backend.device())
+        return bool(agreed) or step == self.plan.num_steps
+
+    def _evaluate(self, step: int, *, emit: Callable[..., None]) -> None:
+        started = time.perf_counter()
+        fill_up, most_tokens, most_rows = None, _EVALUATION_TOKENS, 1024
+        if self._sizes is not None:
+            most_rows = self.plan.micro_batch_size
+            most_tokens = most_rows * self.plan.max_seq_length
+            fill_up = partial(fill, sizes=self._sizes, max_seq_length=self.plan.max_seq_length)
+        logits = logits_of(
+            self.model,
+            self.validation_rows,
+            num_outputs=len(self.data.labels),
+            max_tokens=most_tokens,
+            max_examples=most_rows,
+            dtype=self.dtype,
+            backend=self.backend,
+            world=self.world,
+            fill=fill_up,
+        )
+        examples = self.data.splits["validation"]
+        self.scores = self.task.score(examples, labels=self.data.labels, logits=logits)
+        emit(
+            "evaluation",
+            step=step,
+            split="validation",
+            metrics=dict(self.scores.metrics),
+            loss=self.scores.loss,
+            seconds=time.perf_counter() - started,
+            **self.scores.event,
+        )
+        self._evaluated_at = time.monotonic()
+
+    def _save(self, step: int, checkpoints: Path, *, emit: Callable[..., None]) -> None:
+        started = time.perf_counter()
+        if self.world.is_first:
+            path = save(
+                checkpoints,
+                step=step,
+                state={
+                    "examples_consumed": step * self.plan.global_batch_size,
+                    "global_batch_size": self.plan.global_batch_size,
+                    "micro_batch_size": self.plan.micro_batch_size,
+                },
+                model=self.model.state_dict(),
+                optimizer=self.optimizer.state,
+                keep=self.settings.keep,
+            )
+            seconds = time.perf_counter() - started
+            emit("checkpoint", step=step, path=str(path), seconds=seconds)
+        wait_for_all(self.world)
+        self._saved_at = time.monotonic()
+
+    def _load(self, checkpoint: Checkpoint) -> None:
+        self.model.load_state_dict(checkpoint.tensors("model"))
+        with torch.no_grad():
+            for name, tensor in checkpoint.tensors("optimizer").items():
+                self.optimizer.state[name].copy_(tensor)
+        self.step = checkpoint.step
+
+    def _meet_all_shapes(self) -> None:
+        """Shows every fixed shape to the device before the first step, which then compiles none."""
+        assert self._sizes is not None
+        self.model.train()
+        for batch in inert_batches(self._sizes, max_seq_length=self.plan.max_seq_length):
+            with self.backend.autocast(self.dtype):
+                loss = self.task.loss_sum(self.model, batch.to(self.backend.device()))
+            loss.backward()
+            self.backend.step_boundary()
+        for parameter in self.model.parameters():
+            parameter.grad = None

@@ -1,0 +1,1 @@
+"""From files of examples, or from a token store, to flat batches."""

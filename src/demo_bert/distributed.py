@@ -1,0 +1,147 @@
+"""Ranks and sums: the only file that reads launcher variables."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+_BUCKET_ELEMENTS = 8 << 20
+
+
+@dataclass(frozen=True)
+class World:
+    """This worker's place among all.
+
+    Attributes:
+        rank: 0 writes files and speaks.
+        local_rank: Place on this host: which device, which cores.
+        world_size: Workers on all hosts.
+    """
+
+    rank: int = 0
+    local_rank: int = 0
+    world_size: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is rank 0."""
+        return self.rank == 0
+
+
+def is_worker() -> bool:
+    """Whether a launcher of PyTorch's kind started this process (RANK and WORLD_SIZE are set)."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def place() -> World:
+    """This worker's place, as the launcher wrote it; a world of one where none started it."""
+    if not is_worker():
+        return World()
+    return World(
+        rank=int(os.environ["RANK"]),
+        local_rank=int(os.environ.get("LOCAL_RANK", "0")),
+        world_size=int(os.environ["WORLD_SIZE"]),
+    )
+
+
+def join(world: World, process_group: str, *, timeout_s: float = 600.0) -> None:
+    """Meets the other workers, where there are any.
+
+    Args:
+        world: From `place`.
+        process_group: "gloo", "nccl" or "hccl".
+        timeout_s: How long a sum may take before it is an error.
+    """
+    if world.world_size > 1:
+        dist.init_process_group(process_group, timeout=timedelta(seconds=timeout_s))
+
+
+def leave(world: World) -> None:
+    """Ends what `join` began.
+
+    Args:
+        world: From `place`.
+    """
+    if world.world_size > 1:
+        dist.destroy_process_group()
+
+
+def sum_gradients(parameters: Iterable[Tensor], world: World) -> None:
+    """Replaces every gradient by its sum over workers, in buckets.
+
+    Args:
+        parameters: The same parameters in the same order on every worker; a gradient that is
+            missing on one worker counts as zero.
+        world: From `place`.
+    """
+    if world.world_size == 1:
+        return
+    bucket: list[Tensor] = []
+    size = 0
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        bucket.append(parameter.grad)
+        size += parameter.numel()
+        if size >= _BUCKET_ELEMENTS:
+            _sum_bucket(bucket)
+            bucket.clear()
+            size = 0
+    if bucket:
+        _sum_bucket(bucket)
+
+
+def sum_numbers(values: Sequence[float], world: World, device: torch.device) -> list[float]:
+    """The numbers summed over workers.
+
+    Args:
+        values: As many on every worker.
+        world: From `place`.
+        device: Where the process group sums.
+
+    Returns:
+        The sums, in float64 where the device has it.
+    """
+    if world.world_size == 1:
+        return list(values)
+    dtype = torch.float32 if device.type == "hpu" else torch.float64
+    tensor = torch.tensor(values, dtype=dtype, device=device)
+    dist.all_reduce(tensor)
+    return tensor.tolist()
+
+
+def sum_tensor(tensor: Tensor, world: World) -> Tensor:
+    """The tensor summed over workers, in place.
+
+    Args:
+        tensor: Of the same shape on every worker.
+        world: From `place`.
+
+    Returns:
+        The same tensor.
+    """
+    if world.world_size > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def wait_for_all(world: World) -> None:
+    """Returns when every worker has come here.
+
+    Args:
+        world: From `place`.
+    """
+    if world.world_size > 1:
+        dist.barrier()
+
+
+def _sum_bucket(gradients: list[Tensor]) -> None:
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    dist.all_reduce(flat)
+    parts = flat.split([gradient.numel() for gradient in gradients])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view_as(gradient))

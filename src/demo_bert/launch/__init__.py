@@ -1,0 +1,1 @@
+"""Starts workers, watches them, and sweeps up after them."""

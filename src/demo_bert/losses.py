@@ -1,0 +1,35 @@
+"""Losses are sums and counts in float32; the caller divides once, by the global count.
+
+Shapes: B examples, C classes.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+IGNORED = -100
+"""The label of a row that no loss sees."""
+
+
+def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross entropy summed over the labelled rows.
+
+    Args:
+        logits: (B, C) float32.
+        labels: (B,) int64 in [0, C), or -100 where there is none.
+
+    Returns:
+        The sum, a float32 scalar; 0 where no row has a label.
+    """
+    return F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
+
+
+def count_labels(labels: Tensor) -> int:
+    """How many rows the loss is summed over.
+
+    Args:
+        labels: (B,) int64.
+
+    Returns:
+        The count.
+    """
+    return int((labels != IGNORED).sum())

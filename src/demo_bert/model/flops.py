@@ -1,0 +1,52 @@
+"""Operations that a model must do: matrix products on real tokens, nothing else.
+
+A multiplication and an addition are two operations. Counted: the linear layers, attention by the
+sum of squared lengths, the heads where a label asks. Not counted: look-ups, norms, the optimizer,
+recomputation, padding.
+"""
+
+from collections.abc import Sequence
+
+from demo_bert.model.bert import BertConfig
+
+TRAINING_FACTOR = 3
+"""Forward and backward over forward: each product has two in the backward pass."""
+
+
+def classifier_flops(config: BertConfig, lengths: Sequence[int], num_labels: int) -> int:
+    """Operations of one forward pass of a sequence classifier.
+
+    Args:
+        config: The encoder's shape.
+        lengths: Tokens of each example.
+        num_labels: Classes.
+
+    Returns:
+        Operations; `TRAINING_FACTOR` times as many for a training step.
+    """
+    hidden = config.hidden_size
+    heads = 2 * len(lengths) * hidden * (hidden + num_labels)
+    return encoder_flops(config, lengths) + heads
+
+
+def encoder_flops(config: BertConfig, lengths: Sequence[int]) -> int:
+    """Operations of one forward pass of the encoder, without pooler.
+
+    Args:
+        config: The encoder's shape.
+        lengths: Tokens of each example.
+
+    Returns:
+        Operations.
+
+    Example:
+        >>> tiny = BertConfig(hidden_size=2, num_hidden_layers=1, num_attention_heads=1,
+        ...                   intermediate_size=3)
+        >>> encoder_flops(tiny, [1]) == 2 * (2 * 6 + 2 * 2 + 2 * 2 * 3) + 4 * 2
+        True
+    """
+    hidden, wide = config.hidden_size, config.intermediate_size
+    tokens = sum(lengths)
+    squares = sum(length * length for length in lengths)
+    products = 2 * tokens * (4 * hidden * hidden + 2 * hidden * wide)
+    return config.num_hidden_layers * (products + 4 * squares * hidden)

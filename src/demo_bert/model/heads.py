@@ -1,0 +1,154 @@
+"""Whole models: the encoder with the head of a task; logits only where a label asks.
+
+Shapes: T tokens of the micro-batch, B examples, M masked tokens, H hidden size, V vocabulary,
+C classes. All logits are float32.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from demo_bert.model.bert import Bert, BertConfig
+from demo_bert.model.linear import Linear, rounded_linear
+
+
+class SequenceClassifier(nn.Module):
+    """One label for each example: pooled first token, dropout, linear layer.
+
+    Args:
+        config: The encoder's shape.
+        num_labels: C.
+
+    Source:
+        `run_classifier.py` of the published code.
+    """
+
+    def __init__(self, config: BertConfig, num_labels: int) -> None:
+        super().__init__()
+        self.bert = Bert(config)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.classifier = Linear(config.hidden_size, num_labels)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor,
+        token_type_ids: Tensor,
+        cu_seqlens: Tensor,
+        max_seqlen: int,
+    ) -> Tensor:
+        """Logits of the examples.
+
+        Args:
+            input_ids: As `Bert.forward`, like all arguments.
+            position_ids: (T,).
+            token_type_ids: (T,).
+            cu_seqlens: (B+1,).
+            max_seqlen: The longest example in tokens, or more.
+
+        Returns:
+            (B, C) float32.
+        """
+        hidden = self.bert(input_ids, position_ids, token_type_ids, cu_seqlens, max_seqlen)
+        pooled = self.bert.pool(hidden, cu_seqlens)  # (B, H)
+        return self.classifier(self.dropout(pooled)).float()  # (B, C)
+
+
+class SpanPredictor(nn.Module):
+    """Start and end logits of an answer for each token.
+
+    Args:
+        config: The encoder's shape.
+
+    Source:
+        `run_squad.py` of the published code.
+    """
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.bert = Bert(config, with_pooler=False)
+        self.span = Linear(config.hidden_size, 2)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor,
+        token_type_ids: Tensor,
+        cu_seqlens: Tensor,
+        max_seqlen: int,
+    ) -> Tensor:
+        """Logits of the tokens.
+
+        Args:
+            input_ids: As `Bert.forward`, like all arguments.
+            position_ids: (T,).
+            token_type_ids: (T,).
+            cu_seqlens: (B+1,).
+            max_seqlen: The longest example in tokens, or more.
+
+        Returns:
+            (T, 2) float32: start, end.
+        """
+        hidden = self.bert(input_ids, position_ids, token_type_ids, cu_seqlens, max_seqlen)
+        return self.span(hidden).float()  # (T, 2)
+
+
+class _MaskedLm(nn.Module):
+    """Dense layer, GELU, norm, and the word embeddings as the decoder."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.approximate = "tanh" if config.hidden_act == "gelu_new" else "none"
+        self.transform = Linear(config.hidden_size, config.hidden_size)
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+
+    def forward(self, hidden: Tensor, embeddings: Tensor) -> Tensor:
+        states = F.gelu(self.transform(hidden), approximate=self.approximate)  # (M, H)
+        product = rounded_linear if self.transform.is_rounded else F.linear
+        return product(self.norm(states), embeddings, self.bias)  # (M, V)
+
+
+class PreTrainer(nn.Module):
+    """Masked LM and next sentence prediction.
+
+    Args:
+        config: The encoder's shape.
+
+    Source:
+        `run_pretraining.py` of the published code; the decoder is tied to the word embeddings.
+    """
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.bert = Bert(config)
+        self.mlm = _MaskedLm(config)
+        self.nsp = Linear(config.hidden_size, 2)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor,
+        token_type_ids: Tensor,
+        cu_seqlens: Tensor,
+        max_seqlen: int,
+        masked_tokens: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Logits of the masked tokens and of the pairs.
+
+        Args:
+            input_ids: As `Bert.forward`, like the next four.
+            position_ids: (T,).
+            token_type_ids: (T,).
+            cu_seqlens: (B+1,).
+            max_seqlen: The longest example in tokens, or more.
+            masked_tokens: (M,) int64, places in [0, T) of the tokens to predict.
+
+        Returns:
+            (M, V) and (B, 2), float32; of the pairs, class 0 is "is next".
+        """
+        hidden = self.bert(input_ids, position_ids, token_type_ids, cu_seqlens, max_seqlen)
+        masked = hidden.index_select(0, masked_tokens)  # (M, H)
+        words = self.mlm(masked, self.bert.embeddings.word.weight).float()  # (M, V)
+        pairs = self.nsp(self.bert.pool(hidden, cu_seqlens)).float()  # (B, 2)
+        return words, pairs

@@ -1,0 +1,186 @@
+"""The one training loop.
+
+Order of events in a step: micro-steps (forward, backward), gradients summed over workers, check
+for non-finite values, clipping, update, `step` event; then, where due, evaluation and checkpoint;
+then stop requests. Weights and moments change only at the update.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from demo_bert.data.loader import MicroBatch
+from demo_bert.data.packing import Batch
+from demo_bert.distributed import World, sum_gradients, sum_numbers
+from demo_bert.errors import TrainingError
+from demo_bert.hardware.backend import Backend, Dtype
+from demo_bert.optim.schedule import Schedule
+from demo_bert.seeds import derive
+
+LossSum = Callable[[nn.Module, Batch], Tensor]
+"""Model and batch -> the loss summed over the batch's rows, float32 scalar."""
+
+
+class Optimizer(Protocol):
+    """What the loop needs of an optimizer."""
+
+    parameters: dict[str, Tensor]
+
+    def step(self, learning_rate: float, step: int) -> None:
+        """One update.
+
+        Args:
+            learning_rate: Of this step.
+            step: Updates before this one.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Actions:
+    """What the loop calls besides its own work; every worker calls them at the same step.
+
+    Attributes:
+        emit: Records an event: its name and its fields.
+        evaluate: Evaluates after the given number of updates.
+        save: Saves a checkpoint after the given number of updates.
+        is_evaluation_due: Whether to evaluate after so many updates.
+        is_save_due: Whether to save after so many updates.
+        stop_reason: Why the run is to stop now, or None.
+    """
+
+    emit: Callable[..., None]
+    evaluate: Callable[[int], None]
+    save: Callable[[int], None]
+    is_evaluation_due: Callable[[int], bool]
+    is_save_due: Callable[[int], bool]
+    stop_reason: Callable[[], str | None]
+
+
+def train(
+    model: nn.Module,
+    optimizer: Optimizer,
+    *,
+    batches: Iterator[MicroBatch],
+    num_steps: int,
+    loss_sum: LossSum,
+    schedule: Schedule,
+    peak_rate: float,
+    clip_norm: float | None,
+    dtype: Dtype,
+    seed: int,
+    backend: Backend,
+    world: World,
+    actions: Actions,
+) -> str | None:
+    """Updates the model until the batches end or a stop is asked for.
+
+    Args:
+        model: On the backend's device, float32 weights.
+        optimizer: Over the model's parameters.
+        batches: This worker's micro-batches, from the first step that is to be done.
+        num_steps: Steps of the whole run.
+        loss_sum: The task's loss; it is divided once, by the step's global number of rows.
+        schedule: Factor of the peak rate at each step.
+        peak_rate: The learning rate at factor 1.
+        clip_norm: Gradients with a larger global norm are scaled down to it; None: never.
+        dtype: "bf16" or "fp32".
+        seed: The run's seed; dropout draws are a function of (seed, step, micro-batch).
+        backend: The hardware.
+        world: This worker's place.
+        actions: Events, evaluation, checkpoints, stop requests.
+
+    Returns:
+        The reason for which it stopped early, or None when all steps are done.
+
+    Raises:
+        TrainingError: A loss or gradient was not finite; weights and moments are those of the step
+            before.
+    """
+    model.train()
+    parameters = list(optimizer.parameters.values())
+    device = backend.device()
+    num_tokens = 0
+    loss_total = torch.zeros((), device=device)
+    started = time.perf_counter()
+    for micro in batches:
+        if micro.batch is not None:
+            backend.seed(derive(seed, "dropout", micro.step, micro.index))
+            batch = micro.batch.to(device)
+            with backend.autocast(dtype):
+                loss = loss_sum(model, batch) / micro.num_rows
+            loss.backward()
+            backend.step_boundary()
+            loss_total += loss.detach()
+            num_tokens += micro.batch.num_tokens
+        if not micro.is_last:
+            continue
+        step = micro.step
+        sum_gradients(parameters, world)
+        reason = actions.stop_reason()
+        tokens, mean_loss, num_stopping = sum_numbers(
+            [num_tokens, float(loss_total), reason is not None], world, device
+        )
+        norm = _global_norm(parameters)
+        if not (math.isfinite(mean_loss) and math.isfinite(norm)):
+            _refuse(optimizer.parameters, step=step, loss=mean_loss, world=world, actions=actions)
+        if clip_norm is not None and norm > clip_norm:
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            torch._foreach_mul_(gradients, clip_norm / norm)
+        rate = peak_rate * schedule(step)
+        optimizer.step(rate, step)
+        for parameter in parameters:
+            parameter.grad = None
+        backend.step_boundary()
+        backend.synchronize()
+        seconds = time.perf_counter() - started
+        done = step + 1
+        actions.emit(
+            "step",
+            step=done,
+            loss=mean_loss,
+            learning_rate=rate,
+            grad_norm=norm,
+            examples_per_s=micro.num_rows / seconds,
+            real_tokens_per_s=tokens / seconds,
+            seconds=seconds,
+            examples=micro.num_rows,
+            tokens=int(tokens),
+        )
+        if actions.is_evaluation_due(done):
+            actions.evaluate(done)
+            model.train()
+        if actions.is_save_due(done):
+            actions.save(done)
+        if num_stopping and done < num_steps:
+            return reason or "another worker"
+        num_tokens, loss_total = 0, torch.zeros((), device=device)
+        started = time.perf_counter()
+    return None
+
+
+def _global_norm(parameters: list[Tensor]) -> float:
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
+
+
+def _refuse(
+    parameters: Mapping[str, Tensor], *, step: int, loss: float, world: World, actions: Actions
+) -> None:
+    """Records which value is not finite and ends the run before the update."""
+    broken = [
+        name
+        for name, parameter in parameters.items()
+        if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all())
+    ]
+    where = "loss" if not math.isfinite(loss) else f"gradient of {broken[0] if broken else 'all'}"
+    actions.emit("fault", kind="nonfinite", step=step + 1, tensor=where, rank=world.rank)
+    raise TrainingError(
+        f"step {step + 1}: the {where} is not finite; weights are those of step {step}."
+        " A lower --learning-rate or --dtype fp32 often mends this"
+    )
