@@ -1,99 +1,251 @@
-"""Makes the stand-in for MRPC: train.tsv and dev.tsv of src/demo_bert/tasks/standin."""
+"""Makes the stand-in for MRPC: train.tsv and dev.tsv, bit for bit the same on every machine.
 
+    python benchmarks/make_standin.py --output-dir src/demo_bert/tasks/standin
+
+A pair is two sentences from two templates of one frame. A frame has slots; a slot has concepts
+(meanings), and a concept has wordings. In a paraphrase both sentences say the same concepts,
+mostly in other words; in a negative two or three of the concepts differ while names, places and
+dates stay. Most pairs are taken as twins, a paraphrase and a negative of the same frame with equal
+word overlap and equal difference in length, so that surface features say little about the label.
+"""
+
+import argparse
 import random
 import re
 import tomllib
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 SEED = 20261122
 NUM_PAIRS = {"train": 1600, "dev": 400}
-POOL = 8
-CHANGED = (1, 1, 2, 2, 3)
-import sys, json
-MIX = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {"changed": [1, 2, 2, 3], "same_pos": 0.3, "same_neg": 0.5, "entity": 0.05}
-OUT = Path(sys.argv[2]) if len(sys.argv) > 2 else HERE
+COLUMNS = ("Quality", "#1 ID", "#2 ID", "#1 String", "#2 String")
+MIN_WORDS, MAX_WORDS = 12, 25
+NUM_CHANGED = (2, 3, 3, 3, 3, 3, 3, 3, 3, 3)
+"""Concepts that differ in a negative; one entry is drawn."""
+SAME_WORDING_FRACTION = {1: 0.35, 0: 0.7}
+"""Share of the unchanged concepts that keep their wording, by label."""
+UNMATCHED_FRACTION = 0.7
+"""Share of the candidates whose word overlap and length are not matched with the other label."""
+FORMS = ("past", "base", "ing")
 
-def words(s): return re.findall(r"[a-z0-9,]*[a-z0-9]", s.lower())
+FUNCTION_WORDS = frozenset(
+    """
+    a an the this that these those it its itself he his him himself she her hers they them their
+    we us our you your i me my who whom whose which what when where why how whereupon
+    of in on at by for with from to into onto out up down off over under about around after before
+    because since as if while until during between among amid against without within through near
+    along behind inside outside beside per upon than and or but nor not no so
+    be is are was were been being am have has had having do does did doing done
+    will would shall should can could may might must
+    one two all any some many much more most few fewer less least several every each both other
+    another such same own only very ever once twice still just even too also then there here now
+    away back again ago first far further
+    everyone everybody everything someone something anyone anything none nothing nobody
+    """.split()
+)
+"""Closed-class words, the only ones that the two parts may share."""
 
-def render(template, meaning, wording):
-    def fill(m):
-        slot, _, form = m.group(1).partition(".")
-        text = wording[slot]
-        if form:
-            head, _, rest = text.partition(" ")
-            text = (head.split("/")[("past", "base", "ing").index(form)] + " " + rest).strip()
-        return text
-    s = re.sub(r"\{([a-z.]+)\}", fill, template)
-    return s[0].upper() + s[1:] + "."
 
-def draw(rng, frame, entities):
-    m = {s: rng.randrange(len(c)) for s, c in frame["concepts"].items()}
-    e = {s: rng.choice(entities[l]) for s, l in frame["entities"].items()}
-    return m, e
+@dataclass(frozen=True)
+class Frame:
+    """One kind of event: how it is told and what can vary in it."""
 
-def pair(rng, frame, ents, label):
-    m, e = draw(rng, frame, ents)
-    m2, e2, kind = dict(m), dict(e), "paraphrase"
-    if not label:
-        if rng.random() < MIX["entity"] and e:
-            s = rng.choice(sorted(e)); e2[s] = rng.choice([x for x in ents[frame["entities"][s]] if x != e[s]]); kind = "entity"
-            pass
+    name: str
+    templates: tuple[str, ...]
+    entities: dict[str, str]
+    """Slot -> list of names that fills it."""
+    concepts: dict[str, tuple[tuple[str, ...], ...]]
+    """Slot -> concepts -> wordings."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The phrases of one part of the set."""
+
+    entities: dict[str, tuple[str, ...]]
+    frames: tuple[Frame, ...]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two sentences; label 1 where they mean the same."""
+
+    label: int
+    text: str
+    text_b: str
+
+
+T = TypeVar("T")
+
+
+class Draws:
+    """Random choices made of `random.Random.random` alone, the one sequence Python guarantees."""
+
+    def __init__(self, seed: str) -> None:
+        """Starts the sequence of the seed."""
+        self._random = random.Random(seed).random
+
+    def happens(self, probability: float) -> bool:
+        """Whether an event of this probability happens."""
+        return self._random() < probability
+
+    def choice(self, items: Sequence[T]) -> T:
+        """One of the items."""
+        return items[int(self._random() * len(items))]
+
+    def shuffled(self, items: Iterable[T]) -> list[T]:
+        """The items in random order."""
+        keyed = [(self._random(), item) for item in items]
+        return [item for _, item in sorted(keyed, key=lambda pair: pair[0])]
+
+
+def read_part(path: Path) -> Part:
+    """The phrases of standin_train.toml or standin_dev.toml."""
+    data = tomllib.loads(path.read_text(encoding="utf-8"))
+    frames = tuple(
+        Frame(
+            name=frame["name"],
+            templates=tuple(frame["templates"]),
+            entities=dict(frame["entities"]),
+            concepts={
+                slot: tuple(tuple(wordings) for wordings in concepts)
+                for slot, concepts in frame["concepts"].items()
+            },
+        )
+        for frame in data["frames"]
+    )
+    return Part({name: tuple(values) for name, values in data["entities"].items()}, frames)
+
+
+def words(text: str) -> list[str]:
+    """Lower-cased words and numbers.
+
+    Example:
+        >>> words("The king's 2,000 men.")
+        ['the', 'king', 's', '2,000', 'men']
+    """
+    return re.findall(r"[a-z0-9](?:[a-z0-9,]*[a-z0-9])?", text.lower())
+
+
+def inflect(wording: str, form: str) -> str:
+    """One form of a verb phrase that is written "past/base/ing rest".
+
+    Example:
+        >>> inflect("sold/sell/selling the house", "base")
+        'sell the house'
+    """
+    verb, _, rest = wording.partition(" ")
+    return f"{verb.split('/')[FORMS.index(form)]} {rest}".rstrip()
+
+
+def realise(template: str, wordings: Mapping[str, str]) -> str:
+    """The sentence that a template makes of the wordings of its slots."""
+
+    def fill(match: re.Match[str]) -> str:
+        slot, _, form = match.group(1).partition(".")
+        return inflect(wordings[slot], form) if form else wordings[slot]
+
+    sentence = re.sub(r"\{([a-z.]+)\}", fill, template)
+    return sentence[0].upper() + sentence[1:] + "."
+
+
+def draw(rng: Draws, frame: Frame, *, part: Part, label: int) -> Pair:
+    """One candidate pair with the label."""
+    changed: set[str] = set()
+    if label == 0:
+        slots = sorted(frame.concepts)
+        changed = set(rng.shuffled(slots)[: rng.choice(NUM_CHANGED)])
+    first = {slot: rng.choice(part.entities[names]) for slot, names in frame.entities.items()}
+    second = dict(first)
+    for slot, concepts in frame.concepts.items():
+        meaning = rng.choice(range(len(concepts)))
+        first[slot] = rng.choice(concepts[meaning])
+        if slot in changed:
+            others = [number for number in range(len(concepts)) if number != meaning]
+            second[slot] = rng.choice(concepts[rng.choice(others)])
+        elif rng.happens(SAME_WORDING_FRACTION[label]):
+            second[slot] = first[slot]
         else:
-            k = rng.choice(MIX["changed"]); kind = f"changed{k}"
-            for s in rng.sample(sorted(m), min(k, len(m))):
-                m2[s] = rng.choice([i for i in range(len(frame["concepts"][s])) if i != m[s]])
-    t1 = rng.choice(frame["templates"]); t2 = rng.choice([t for t in frame["templates"] if t != t1])
-    same = MIX["same_pos"] if label else MIX["same_neg"]
-    w1, w2 = dict(e), dict(e2)
-    for s, concepts in frame["concepts"].items():
-        i = rng.randrange(len(concepts[m[s]])); w1[s] = concepts[m[s]][i]
-        if m2[s] == m[s]:
-            j = i if rng.random() < same else rng.choice([x for x in range(len(concepts[m[s]])) if x != i])
-            w2[s] = concepts[m[s]][j]
-        else:
-            w2[s] = rng.choice(concepts[m2[s]])
-    return render(t1, m, w1), render(t2, m2, w2), kind
+            second[slot] = rng.choice([text for text in concepts[meaning] if text != first[slot]])
+    template, template_b = rng.shuffled(frame.templates)[:2]
+    return Pair(label, realise(template, first), realise(template_b, second))
 
-def key(a, b):
-    x, y = words(a), words(b)
-    return (int(12 * len(set(x) & set(y)) / len(set(x) | set(y))), max(-3, min(3, len(x) - len(y))) // 2)
 
-def part(name):
-    data = tomllib.loads((HERE / f"standin_{name}.toml").read_text())
-    rng = random.Random(f"{SEED} {name}")
-    frames = data["frames"]; n = NUM_PAIRS[name]; out = []; used = set()
-    for fi, frame in enumerate(frames):
-        want = n // len(frames) + (fi < n % len(frames)); want += want % 2
-        pools = (defaultdict(list), defaultdict(list))
-        got = 0
-        rows = []
-        while got < want:
-            label = rng.randrange(2)
-            a, b, kind = pair(rng, frame, data["entities"], label)
-            if not all(12 <= len(words(s)) <= 25 for s in (a, b)) or a in used or b in used or a == b: continue
-            k = key(a, b)
-            if MIX.get('free', 0) > rng.random():
-                k = 'free'
-            other = pools[1 - label][k]
-            if other:
-                o = other.pop()
-                if o[1] in used or o[2] in used: continue
-                rows += [(label, a, b, kind), o]; used |= {a, b, o[1], o[2]}; got += 2
-            else:
-                pools[label][k].append((label, a, b, kind))
-        out += rows
-    rng.shuffle(out)
-    return out[:n]
+def surface(pair: Pair) -> tuple[int, int]:
+    """What twins have in common: classes of word overlap and of difference in length."""
+    first, second = words(pair.text), words(pair.text_b)
+    overlap = len(set(first) & set(second)) / len(set(first) | set(second))
+    difference = max(-3, min(3, len(first) - len(second)))
+    return int(12 * overlap), difference // 2
+
+
+def make_frame(rng: Draws, frame: Frame, *, part: Part, num_twins: int) -> list[Pair]:
+    """Twins of one frame: each two pairs are a paraphrase and a negative; no sentence repeats."""
+    waiting: dict[tuple[int, tuple[int, int]], list[Pair]] = defaultdict(list)
+    pairs: list[Pair] = []
+    used: set[str] = set()
+    while len(pairs) < 2 * num_twins:
+        pair = draw(rng, frame, part=part, label=rng.choice((0, 1)))
+        lengths = (len(words(pair.text)), len(words(pair.text_b)))
+        if min(lengths) < MIN_WORDS or max(lengths) > MAX_WORDS:
+            continue
+        key = (-1, -1) if rng.happens(UNMATCHED_FRACTION) else surface(pair)
+        twins = waiting[1 - pair.label, key]
+        if not twins:
+            waiting[pair.label, key].append(pair)
+            continue
+        twin = twins.pop()
+        sentences = {pair.text, pair.text_b, twin.text, twin.text_b}
+        if len(sentences) == 4 and not sentences & used:
+            pairs += [pair, twin]
+            used |= sentences
+    return pairs
+
+
+def make_part(name: str) -> list[Pair]:
+    """All pairs of `train` or `dev`, shuffled; half of them are paraphrases."""
+    part = read_part(HERE / f"standin_{name}.toml")
+    rng = Draws(f"{SEED} {name}")
+    pairs: list[Pair] = []
+    for number, frame in enumerate(part.frames):
+        share, rest = divmod(NUM_PAIRS[name] // 2, len(part.frames))
+        pairs += make_frame(rng, frame, part=part, num_twins=share + (number < rest))
+    return rng.shuffled(pairs)
+
+
+def as_tsv(pairs: list[Pair], first_id: int) -> str:
+    """The pairs in GLUE's columns for MRPC; sentences are numbered from first_id."""
+    lines: list[str] = ["\t".join(COLUMNS)]
+    for number, pair in enumerate(pairs):
+        ids = (first_id + 2 * number, first_id + 2 * number + 1)
+        lines.append(f"{pair.label}\t{ids[0]}\t{ids[1]}\t{pair.text}\t{pair.text_b}")
+    return "\n".join(lines) + "\n"
+
+
+def make() -> dict[str, str]:
+    """File name -> content, for both parts; ids are unique over both."""
+    files: dict[str, str] = {}
+    first_id = 1
+    for name in NUM_PAIRS:
+        pairs = make_part(name)
+        files[f"{name}.tsv"] = as_tsv(pairs, first_id)
+        first_id += 2 * len(pairs)
+    return files
+
+
+def main() -> None:
+    """Writes both files."""
+    parser = argparse.ArgumentParser(description="make the stand-in for MRPC")
+    parser.add_argument("--output-dir", type=Path, required=True)
+    output_dir: Path = parser.parse_args().output_dir
+    output_dir.mkdir(parents=True, exist_ok=True)
+    for name, text in make().items():
+        (output_dir / name).write_bytes(text.encode("utf-8"))
+
 
 if __name__ == "__main__":
-    nid = 1
-    for name in NUM_PAIRS:
-        rows = part(name)
-        with open(OUT / f"{name}.tsv", "w") as f, open(OUT / f"{name}.kinds", "w") as g:
-            f.write("Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n")
-            for l, a, b, k in rows:
-                f.write(f"{l}\t{nid}\t{nid+1}\t{a}\t{b}\n"); g.write(k + "\n"); nid += 2
-        from collections import Counter
-        print(name, len(rows), Counter(r[3] for r in rows), sum(r[0] for r in rows))
+    main()

@@ -1,4 +1,4 @@
-"""Makes the virtual environment with the tools of ``./check``, and prints its interpreter's path."""
+"""Makes the environment with the tools of ``./check``, and prints its interpreter's path."""
 
 import sys
 from pathlib import Path

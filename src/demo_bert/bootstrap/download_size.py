@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from urllib.parse import unquote, urlsplit
 
 from demo_bert.bootstrap.child import Child
@@ -64,9 +65,7 @@ class Download:
         return Download(remote, local, self.is_complete)
 
 
-def measure(
-    child: Child, env: Mapping[str, str], *, until_s: float
-) -> tuple[Download, int | None]:
+def measure(child: Child, env: Mapping[str, str], *, until_s: float) -> tuple[Download, int | None]:
     """Reads from a dry run of pip what it would fetch, and asks the servers how large that is.
 
     The child is ended where it begins to fetch what it was only asked about.
@@ -104,7 +103,7 @@ def _ask(addresses: Mapping[str, str], env: Mapping[str, str]) -> dict[str, int 
     """File name -> the size that its server states; None where it does not."""
     opener = _opener(env)
     with ThreadPoolExecutor(_CONNECTIONS) as pool:
-        sizes = pool.map(lambda address: _size_of_address(address, opener), addresses.values())
+        sizes = pool.map(partial(_size_of_address, opener=opener), addresses.values())
         return dict(zip(addresses, sizes, strict=True))
 
 
@@ -121,7 +120,7 @@ def _opener(env: Mapping[str, str]) -> urllib.request.OpenerDirector:
     )
 
 
-def _size_of_address(address: str, opener: urllib.request.OpenerDirector) -> int | None:
+def _size_of_address(address: str, *, opener: urllib.request.OpenerDirector) -> int | None:
     request = urllib.request.Request(address, method="HEAD")
     try:
         with opener.open(request, timeout=_ANSWER_LIMIT_S) as answer:

@@ -73,7 +73,7 @@ def _make_ready(place: Place, *, with_tools: bool) -> None:
         if work_left(place, None, with_tools=with_tools) == "none":
             return
         # What this interpreter finds is the environment's own: the one below it has to look.
-        _become(sys._base_executable)
+        _become(os.path.realpath(sys.executable))
     kept, passed_over = find_torch(sys.path, place.root / "pyproject.toml")
     work = work_left(place, kept, with_tools=with_tools)
     if work == "none":

@@ -19,7 +19,9 @@ _WORK = "tmp"
 
 # Settings of pip that would send packages elsewhere, or silence the lines that are read here.
 _NOT_OURS = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_QUIET", "PIP_DRY_RUN")
-_FETCHED = re.compile(r"^\s*(?:Downloading|Using cached|Processing) \S+\.(?:whl|tar\.gz)\b(?!\.)", re.M)
+_FETCHED = re.compile(
+    r"^\s*(?:Downloading|Using cached|Processing) \S+\.(?:whl|tar\.gz)\b(?!\.)", re.M
+)
 _MEASURE_LIMIT_S = 20.0
 _INSTALLING = re.compile(r"^Installing collected packages: (.*)$", re.M)
 

@@ -74,7 +74,7 @@ def require_venv() -> None:
     if missing:
         minor = sys.version_info.minor
         raise UserError(
-            f"this Python ({sys.executable}, 3.{minor}) has no module {' and no '.join(missing)}, so it"
-            f" cannot make .venv; on Debian and Ubuntu: apt install python3-venv (or"
-            f" python3.{minor}-venv); then call again"
+            f"this Python ({sys.executable}, 3.{minor}) has no module {' and no '.join(missing)}"
+            " and cannot make .venv without; on Debian and Ubuntu: apt install python3-venv"
+            f" (or python3.{minor}-venv), then call again"
         )

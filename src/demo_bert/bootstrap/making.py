@@ -43,8 +43,8 @@ def require_room(place: Place) -> None:
     directory = place.directory
     if directory.exists() and not (directory.is_dir() and _is_ours_or_empty(place)):
         raise UserError(
-            f"{directory} is there and was not made by demo_bert, so it is left alone; move it away,"
-            " or set DEMO_BERT_VENV to another directory"
+            f"{directory} is there and was not made by demo_bert, so it is left alone; move it"
+            " away, or set DEMO_BERT_VENV to another directory"
         )
     require_venv()
 
@@ -86,20 +86,28 @@ class Making:
         if work != "all" and record is not None:
             kept = record.kept
         self._introduce(work, kept, passed_over=passed_over)
-        self._num_steps = self._count_steps(work, kept)
+        wanted = self._wanted(work, kept)
+        self._num_steps = (work == "all") + len(wanted)
         if work == "all":
             require_room(self._place)
             self._make_empty(kept)
-        if work in ("all", "pins"):
-            self._install_pins(kept)
+        if work != "tools":
+            self._place.ready.unlink(missing_ok=True)
+        self._place.tools.unlink(missing_ok=True)
+        self._install(wanted)
+        os.sync()
+        write_text(self._place.ready, record_text(self._place.record_now(kept)))
         if self._with_tools:
-            self._install_tools(kept)
+            write_text(self._place.tools, tools_text(self._place))
         self._lines.say(f"ready after {time.monotonic() - begin_s:.0f} s")
 
-    def _introduce(self, work: Work, kept: Kept | None, *, passed_over: Distribution | None) -> None:
+    def _introduce(
+        self, work: Work, kept: Kept | None, *, passed_over: Distribution | None
+    ) -> None:
         directory = self._place.directory
         if work == "all" and self._place.begun.exists():
-            reason = "it was not finished" if not self._place.ready.exists() else "it no longer fits"
+            is_changed = self._place.ready.exists()
+            reason = "what it was made of has changed" if is_changed else "it was not finished"
             self._lines.say(f"making {directory} anew, as {reason}")
         elif work == "all":
             self._lines.say(f"first run: making {directory} with Python {sys.version.split()[0]}")
@@ -112,13 +120,30 @@ class Making:
             self._lines.say(f"torch {torch.version} of {torch.directory} is kept and used")
         if work == "all" and passed_over is not None:
             self._lines.say(
-                f"torch {passed_over.version} of {passed_over.directory} is left alone and not used:"
+                f"torch {passed_over.version} of {passed_over.directory} is not used:"
                 f" demo_bert needs {read_ranges(self._place.root / 'pyproject.toml')[TORCH]}"
             )
 
-    def _count_steps(self, work: Work, kept: Kept | None) -> int:
-        num_pip_steps = 0 if work == "tools" else 1 if kept is not None else 2
-        return (work == "all") + num_pip_steps + self._with_tools
+    def _wanted(self, work: Work, kept: Kept | None) -> list[Wanted]:
+        """What pip has to install, in this order: what has no torch in it first."""
+        place = self._place
+        constraints = None if kept is None else self._constraints
+        wanted: list[Wanted] = []
+        pins = read_pins(place.pins)
+        if kept is not None:
+            ranges = read_ranges(place.root / "pyproject.toml")
+            pins = not_satisfied(pins, ranges, present=distributions(kept.directories))
+        if work != "tools":
+            others = tuple(pin.requirement for pin in pins if pin.name != TORCH)
+            wanted.append(Wanted("packages", others, constraints=constraints))
+        if work != "tools" and kept is None:
+            torch = tuple(pin.requirement for pin in pins if pin.name == TORCH)
+            index = os.environ.get("DEMO_BERT_TORCH_INDEX") or None
+            wanted.append(Wanted(TORCH, torch, index=index))
+        if self._with_tools:
+            tools = tuple(pin.requirement for pin in read_pins(place.tool_pins))
+            wanted.append(Wanted("tools", tools, constraints=constraints))
+        return [each for each in wanted if each.requirements]
 
     def _next_step(self, text: str) -> str:
         self._step += 1
@@ -166,20 +191,72 @@ class Making:
     def _constraints(self) -> Path:
         return self._place.directory / "kept.txt"
 
-    def _install_pins(self, kept: Kept | None) -> None:
-        place = self._place
-        place.ready.unlink(missing_ok=True)
-        pins = read_pins(place.pins)
-        if kept is not None:
-            ranges = read_ranges(place.root / "pyproject.toml")
-            pins = not_satisfied(pins, ranges, present=distributions(kept.directories))
-        others = tuple(pin.requirement for pin in pins if pin.name != TORCH)
-        constraints = None if kept is None else self._constraints
-        wanted = [Wanted("packages", others, constraints=constraints)] if others else []
-        if kept is None:
-            index = os.environ.get("DEMO_BERT_TORCH_INDEX") or None
-            torch = tuple(pin.requirement for pin in pins if pin.name == TORCH)
-            wanted.append(Wanted(TORCH, torch, index=index))
-        self._fetch_and_install(wanted)
-        os.sync()
-        write_text(place.ready, record_text(place.record_now(kept)))
+    def _install(self, wanted: list[Wanted]) -> None:
+        """Says how much there is to fetch, then fetches and installs it."""
+        if not wanted:
+            return
+        self._lines.say("asking the package index how large the download is")
+        downloads: list[Download] = []
+        for download in self._installer.measure(wanted):
+            for earlier in downloads:
+                download = download.without(earlier)
+            downloads.append(download)
+        self._require_disk(downloads)
+        for each, download in zip(wanted, downloads, strict=True):
+            label = self._next_step(f"{_title(each)}: {_described(download)}")
+            remote_bytes = download.remote_bytes if download.is_complete else None
+            self._installer.install(each, label, remote_bytes=remote_bytes)
+
+    def _require_disk(self, downloads: list[Download]) -> None:
+        remote_bytes = sum(download.remote_bytes for download in downloads)
+        local_bytes = sum(download.local_bytes for download in downloads)
+        directory = self._place.directory
+        free_bytes = free_disk(directory)
+        needed_bytes = round(remote_bytes * (1 + _LEAST_UNPACKED) + local_bytes * _LEAST_UNPACKED)
+        at_least = "" if all(download.is_complete for download in downloads) else "at least "
+        self._lines.say(
+            f"to download: {at_least}{show_bytes(remote_bytes)}, less what pip has in its cache;"
+            f" to {directory}, where {show_bytes(free_bytes)} are free"
+        )
+        if free_bytes < needed_bytes:
+            raise DiskError(
+                f"{directory}: {show_bytes(free_bytes)} are free, and at least"
+                f" {show_bytes(needed_bytes)} are needed; make room, or set DEMO_BERT_VENV to a"
+                " directory on a larger disk"
+            )
+
+
+def _title(wanted: Wanted) -> str:
+    if wanted.name == TORCH:
+        return f"{wanted.requirements[0].replace('==', ' ')} and the libraries it names"
+    if wanted.name == "tools":
+        return f"{len(wanted.requirements)} packages for ./check"
+    return f"{len(wanted.requirements)} packages"
+
+
+def _described(download: Download) -> str:
+    parts: list[str] = []
+    if download.remote:
+        parts.append(f"{show_bytes(download.remote_bytes)} in {len(download.remote)} files")
+    if download.local:
+        parts.append(
+            f"{show_bytes(download.local_bytes)} in {len(download.local)} files of this machine"
+        )
+    if not download.is_complete:
+        return "at least " + " and ".join(parts) if parts else "the index does not say how large"
+    return " and ".join(parts) or "nothing to fetch"
+
+
+def _is_ours_or_empty(place: Place) -> bool:
+    return place.begun.exists() or not any(place.directory.iterdir())
+
+
+def _clear(place: Place) -> None:
+    """Empties the directory; the file that makes it ours stays, should this be interrupted."""
+    for entry in place.directory.iterdir():
+        if entry == place.begun:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()

@@ -33,8 +33,8 @@ def explain(said: str, log: Path) -> FailureError:
         )
     if "DO NOT MATCH THE HASHES" in said:
         return NetworkError(
-            f"the package index sent other bytes than it announced ({log}); call again, or use another"
-            " index (PIP_INDEX_URL)"
+            f"the package index sent other bytes than it announced ({log}); call again, or use"
+            " another index (PIP_INDEX_URL)"
         )
     wanted = _NOT_THERE.search(said)
     if answer := _NO_ANSWER.search(said):
@@ -46,8 +46,9 @@ def explain(said: str, log: Path) -> FailureError:
     if wanted:
         python = f"Python {sys.version_info.major}.{sys.version_info.minor}"
         return NetworkError(
-            f"the package index has no {wanted[1]} for {python} on this platform ({log}); use another"
-            " index (PIP_INDEX_URL; DEMO_BERT_TORCH_INDEX for torch) or a Python from 3.11 to 3.14"
+            f"the package index has no {wanted[1]} for {python} on this platform ({log}); use"
+            " another index (PIP_INDEX_URL; DEMO_BERT_TORCH_INDEX for torch) or a Python from 3.11"
+            " to 3.14"
         )
     errors = [line for line in said.splitlines() if line.startswith("ERROR:")]
     lines = errors or [line for line in said.splitlines() if line.strip()] or ["no message"]

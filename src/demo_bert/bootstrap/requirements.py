@@ -76,9 +76,9 @@ def is_within(version: str, clauses: str) -> bool:
         True
     """
     release = _release(version)
-    for clause in clauses.split(","):
-        operator, bound = re.fullmatch(r"\s*(>=|<)(.*)", clause).groups()
-        if (release >= _release(bound)) != (operator == ">="):
+    for clause in clauses.replace(" ", "").split(","):
+        operator = ">=" if clause.startswith(">=") else "<"
+        if (release >= _release(clause.removeprefix(operator))) != (operator == ">="):
             return False
     return True
 

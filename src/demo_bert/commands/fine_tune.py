@@ -8,8 +8,7 @@ starting weights.
 import dataclasses
 import logging
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +16,7 @@ from typing import Any, Self
 
 from demo_bert.checkpoint import Checkpoint, newest, of_step
 from demo_bert.commands.logs import also_to_file, remove, to_handler, to_standard_error
-from demo_bert.commands.run_plan import RunPlan, plan_run
+from demo_bert.commands.run_plan import plan_run
 from demo_bert.commands.run_records import (
     check_same_inputs,
     going_on_command,
@@ -148,11 +147,38 @@ class FineTuning:
             },
             where=self.task.name,
         )
-        if self.world.is_first:
-            self._announce(settings, origins, plan=plan, start=start, data=data)
-        with directory.locked() if self.world.is_first else nullcontext():
-            results = self._work(settings, origins, directory, plan=plan, start=start, data=data)
-        return results, directory.path
+        worker = Worker(
+            self.task,
+            settings,
+            plan=plan,
+            start=start,
+            data=data,
+            backend=self.backend,
+            world=self.world,
+        )
+        record = run_record(
+            COMMAND,
+            settings,
+            origins,
+            argv=self.argv,
+            data=data,
+            start=start,
+            differences=(worker.missing, worker.unexpected),
+            hardware=self.backend.describe(),
+        )
+        if not self.world.is_first:
+            checkpoint = self._find_checkpoint(directory, record, resume=settings.resume)
+            return self._finish(worker, directory, checkpoint, emit=_say_nothing, record=record), (
+                directory.path
+            )
+        with directory.locked():
+            log = also_to_file(directory.logs / f"rank-{self.world.rank}.log")
+            try:
+                opening = opening_table(COMMAND, settings, origins)
+                self._announce(opening, worker)
+                return self._as_first(worker, directory, record=record), directory.path
+            finally:
+                remove(log)
 
     def _with_recipe(
         self, settings: TrainingSettings, origins: Mapping[str, Origin]
@@ -200,23 +226,23 @@ class FineTuning:
         config = dataclasses.replace(self._start.config, **dropped)
         return dataclasses.replace(self._start, config=config), self._data
 
-    def _announce(
-        self,
-        settings: TrainingSettings,
-        origins: Mapping[str, Origin],
-        *,
-        plan: RunPlan,
-        start: StartingWeights,
-        data: TaskData,
-    ) -> None:
+    def _announce(self, opening: str, worker: Worker) -> None:
         """The opening lines."""
-        for line in opening_table(COMMAND, settings, origins).split("\n"):
+        plan, data = worker.plan, worker.data
+        for line in opening.split("\n"):
             _LOG.info("%s", line)
         counts = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
         _LOG.info("data: %s (%s)", data.name, counts)
         for note in data.notes:
             _LOG.info("data: %s", note)
-        _LOG.info("weights: %s, %s", start.record["name"], start.record["source"])
+        start = worker.start.record
+        is_same = start["name"] == start["source"]
+        _LOG.info(
+            "weights: %s", start["name"] if is_same else f"{start['name']}, {start['source']}"
+        )
+        for kind, names in (("missing", worker.missing), ("unexpected", worker.unexpected)):
+            if names:
+                _LOG.info("weights: %s: %s", kind, ", ".join(names))
         _LOG.info("learning rate: %s", plan.rate_reason)
         _LOG.info(
             "plan: %d steps of %d examples (%.4g epochs), %d of them warm-up",
@@ -231,84 +257,56 @@ class FineTuning:
         for warning in plan.warnings:
             _LOG.warning("%s", warning)
 
-    def _work(
-        self,
-        settings: TrainingSettings,
-        origins: Mapping[str, Origin],
-        directory: RunDirectory,
-        *,
-        plan: RunPlan,
-        start: StartingWeights,
-        data: TaskData,
+    def _as_first(
+        self, worker: Worker, directory: RunDirectory, *, record: Mapping[str, Any]
     ) -> dict[str, Any]:
+        """Rank 0's part: it writes and speaks."""
+        settings = worker.settings
+        checkpoint = self._find_checkpoint(directory, record, resume=settings.resume)
+        if directory.record() is None:
+            directory.write_record(record)
+        every = settings.log_every.steps if settings.log_every else None
+        tensorboard = TensorBoardWriter(directory.tensorboard)
+        with (
+            Console(sys.stderr, worker.plan.num_steps, log_every=every) as console,
+            EventLog.open(directory.events, readers=(console.on_event, tensorboard.add)) as events,
+        ):
+            to_handler(console.handler(), settings.log_level)
+            try:
+                return self._finish(
+                    worker, directory, checkpoint, emit=events.append, record=record
+                )
+            finally:
+                tensorboard.close()
+                to_standard_error(settings.log_level)
+
+    def _find_checkpoint(
+        self, directory: RunDirectory, record: Mapping[str, Any], *, resume: int | str
+    ) -> Checkpoint | None:
+        """Where to go on, the same for all workers; None: from the starting weights."""
         recorded = directory.record()
-        worker = Worker(
-            self.task,
-            settings,
-            plan=plan,
-            start=start,
-            data=data,
-            backend=self.backend,
-            world=self.world,
-        )
-        record = run_record(
-            COMMAND,
-            settings,
-            origins,
-            argv=self.argv,
-            data=data,
-            start=start,
-            differences=(worker.missing, worker.unexpected),
-            hardware=self.backend.describe(),
-        )
-        checkpoint = None
         if recorded is not None:
             check_same_inputs(record, recorded)
-            checkpoint = self._checkpoint(directory, settings.resume)
+        found = None
+        if recorded is not None and isinstance(resume, int):
+            found = of_step(directory.checkpoints, resume)
+        elif recorded is not None:
+            found, complaints = newest(directory.checkpoints)
+            for complaint in complaints:
+                _LOG.warning("%s; the one before it is used", complaint)
         wait_for_all(self.world)
-        if not self.world.is_first:
-            return self._train(worker, directory, checkpoint, emit=None, record=record)
-        if recorded is None:
-            directory.write_record(record)
-        file_handler = also_to_file(directory.logs / f"rank-{self.world.rank}.log")
-        every = settings.log_every.steps if settings.log_every else None
-        try:
-            tensorboard = TensorBoardWriter(directory.tensorboard)
-            with (
-                Console(sys.stderr, plan.num_steps, log_every=every) as console,
-                EventLog.open(
-                    directory.events, readers=(console.on_event, tensorboard.add)
-                ) as events,
-            ):
-                to_handler(console.handler(), settings.log_level)
-                try:
-                    return self._train(
-                        worker, directory, checkpoint, emit=events.append, record=record
-                    )
-                finally:
-                    tensorboard.close()
-                    to_standard_error(settings.log_level)
-        finally:
-            remove(file_handler)
-
-    def _checkpoint(self, directory: RunDirectory, resume: int | str) -> Checkpoint | None:
-        if isinstance(resume, int):
-            return of_step(directory.checkpoints, resume)
-        found, complaints = newest(directory.checkpoints)
-        for complaint in complaints:
-            _LOG.warning("%s; the one before it is used", complaint)
         return found
 
-    def _train(
+    def _finish(
         self,
         worker: Worker,
         directory: RunDirectory,
         checkpoint: Checkpoint | None,
         *,
-        emit: Any,
+        emit: Callable[..., object],
         record: Mapping[str, Any],
     ) -> dict[str, Any]:
-        emit = emit or (lambda *args, **fields: None)
+        """Trains to the end or to a stop, and writes what is to stay."""
         finish = partial(
             results_of,
             COMMAND,
@@ -343,3 +341,7 @@ class FineTuning:
                 f" it goes on with: {going_on_command(self.argv, directory)}"
             )
         return results
+
+
+def _say_nothing(event: str, **fields: object) -> None:
+    """Workers but the first record no events."""

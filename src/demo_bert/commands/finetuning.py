@@ -1,12 +1,14 @@
 """`finetuning`: one run, one for each of `--seeds`, and the workers that `-v` asks for."""
 
 import dataclasses
+import logging
 import statistics
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from demo_bert.commands.not_yet import refuse_what_is_missing
 from demo_bert.run_directory import RunDirectory
 from demo_bert.settings import Origin, TrainingSettings, as_records, default_output_dir
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from demo_bert.commands.fine_tune import FineTuning
 
 COMMAND = "finetuning"
+_LOG = logging.getLogger(__name__)
 
 
 def run(settings: TrainingSettings, origins: Mapping[str, Origin], argv: Sequence[str]) -> int:
@@ -37,6 +40,9 @@ def run(settings: TrainingSettings, origins: Mapping[str, Origin], argv: Sequenc
     from demo_bert.launch.local import num_local_workers, run_workers
 
     to_standard_error(settings.log_level)
+    refuse_what_is_missing(settings, origins)
+    if settings.hosts is not None and settings.workers is None:
+        _LOG.warning("%s has no effect without -v; one worker runs here", origins["hosts"])
     if settings.workers is not None and not is_worker():
         num_workers = num_local_workers(settings.workers, device=settings.device)
         if num_workers > 1:

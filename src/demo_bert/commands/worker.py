@@ -20,7 +20,7 @@ from demo_bert.hardware import Backend, Dtype
 from demo_bert.model.convert import save_model_directory
 from demo_bert.model.linear import round_products
 from demo_bert.model.vocabulary import build_tokenizer
-from demo_bert.optim import SCHEDULES, make_optimizer
+from demo_bert.optim import make_optimizer, make_schedule
 from demo_bert.settings import TrainingSettings
 from demo_bert.tasks.task import Scores, Task, TaskData
 from demo_bert.training import Actions, train
@@ -76,6 +76,10 @@ class Worker:
             settings.optimizer,
             dict(self.model.named_parameters()),
             weight_decay=settings.weight_decay,
+        )
+        assert settings.schedule is not None
+        self.schedule = make_schedule(
+            settings.schedule, num_steps=plan.num_steps, warmup_steps=plan.warmup_steps
         )
         self.lengths = [len(row.input_ids) for row in self.train_rows]
         self._sizes: tuple[Capacity, ...] | None = None
@@ -138,7 +142,6 @@ class Worker:
             world_size=self.world.world_size,
             fill=fill_up,
         )
-        assert self.settings.schedule is not None
         actions = Actions(
             emit=record,
             evaluate=lambda step: self._evaluate(step, emit=record),
@@ -158,7 +161,7 @@ class Worker:
             batches=ahead(batches),
             num_steps=plan.num_steps,
             loss_sum=self.task.loss_sum,
-            schedule=SCHEDULES[self.settings.schedule](plan.num_steps, plan.warmup_steps),
+            schedule=self.schedule,
             peak_rate=plan.learning_rate,
             clip_norm=self.settings.clip_norm or None,
             dtype=self.dtype,

@@ -69,7 +69,7 @@ class LoadedWeights:
     case_rules: CaseRules
     """What its tokenizer does to text."""
     labels: tuple[str, ...] | None
-    """The names of its classes, where it has any."""
+    """The names of the classifier's classes; None where it has no classifier, or no names."""
 
     @property
     def do_lower_case(self) -> bool:
@@ -130,7 +130,7 @@ def read_model_directory(path: Path) -> LoadedWeights:
         sha256={file.name: sha256_of(file) for file in raw.files},
         vocabulary_path=vocabulary_path,
         case_rules=read_case_rules(raw.directory, vocabulary),
-        labels=parse_labels(content, config_path),
+        labels=_labels(content, config_path, head),
     )
 
 
@@ -230,6 +230,20 @@ def _config_path(directory: Path, *, is_google: bool) -> Path:
         if (directory / name).exists():
             return directory / name
     raise ModelError(f"{directory}: has weights but no {' or '.join(known)} that says their shape")
+
+
+def _labels(
+    content: Mapping[str, object], path: Path, head: Mapping[str, Tensor]
+) -> tuple[str, ...] | None:
+    labels = parse_labels(content, path)
+    weight = head.get(_CLASSIFIER[0])
+    if weight is None or labels is None:
+        return None
+    if len(labels) != len(weight):
+        raise ModelError(
+            f"{path}: id2label names {len(labels)} classes, the classifier has {len(weight)}"
+        )
+    return labels
 
 
 def _has_other_classes(targets: Mapping[str, Tensor], sources: Mapping[str, Tensor]) -> bool:

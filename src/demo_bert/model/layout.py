@@ -114,14 +114,14 @@ def check_encoder(config: BertConfig, tensors: Mapping[str, Tensor]) -> list[str
         The problems, one text each; none where all is well.
     """
     layers = {int(match[1]) for match in map(_LAYER.match, tensors) if match}
-    if layers and layers != set(range(config.num_hidden_layers)):
+    if not layers:
+        return ["the weights have no layers by BERT's names (encoder.layer.0...)"]
+    if len(layers) != config.num_hidden_layers or max(layers) != len(layers) - 1:
         # Before any name is made: a configuration may announce a billion layers.
         return [
             f"num_hidden_layers is {config.num_hidden_layers}, the weights have"
             f" {len(layers)} layers, the last one number {max(layers)} (counted from 0)"
         ]
-    if not layers:
-        return ["the weights have no layers by BERT's names (encoder.layer.0...)"]
     missing: list[str] = []
     wrong: list[str] = []
     for name, shape in encoder_shapes(config).items():

@@ -274,7 +274,9 @@ def _from_json(path: Path) -> list[str]:
     if kind != "WordPiece":
         raise ModelError(f"vocabulary {path}: a {kind} tokenizer; BERT's is WordPiece")
     try:
-        ids = dict(model["vocab"]) | {token["content"]: token["id"] for token in content.get("added_tokens") or ()}
+        ids = dict(model["vocab"]) | {
+            token["content"]: token["id"] for token in content.get("added_tokens") or ()
+        }
         entries = {number: entry for entry, number in ids.items()}
         return [entries[number] for number in range(max(len(entries), len(ids)))]
     except (ValueError, KeyError, TypeError) as error:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pickle
+import struct
 import warnings
 from pathlib import Path
 from typing import Literal
@@ -147,6 +148,8 @@ def _read_pickle(file: Path) -> dict[str, Tensor]:
         TypeError,
         AttributeError,
         AssertionError,
+        OverflowError,
+        struct.error,
     ) as error:
         raise ModelError(
             f"{file}: not PyTorch weights, truncated or damaged ({_first_line(error)});"

@@ -8,9 +8,10 @@ from functools import partial
 
 from torch import Tensor
 
+from demo_bert.choices import unknown_name_message
 from demo_bert.errors import UsageError
 from demo_bert.optim.adamw import AdamW
-from demo_bert.optim.schedule import SCHEDULES, Schedule
+from demo_bert.optim.schedule import SCHEDULES, Schedule, make_schedule
 
 OPTIMIZERS: dict[str, Callable[..., AdamW]] = {
     "adamw": AdamW,
@@ -33,8 +34,8 @@ def make_optimizer(name: str, parameters: Mapping[str, Tensor], *, weight_decay:
         UsageError: The name is unknown.
     """
     if name not in OPTIMIZERS:
-        raise UsageError(f"--optimizer {name}: unknown; there are {', '.join(OPTIMIZERS)}")
+        raise UsageError(f"--optimizer: {unknown_name_message('optimizer', name, OPTIMIZERS)}")
     return OPTIMIZERS[name](parameters, weight_decay=weight_decay)
 
 
-__all__ = ["OPTIMIZERS", "SCHEDULES", "AdamW", "Schedule", "make_optimizer"]
+__all__ = ["OPTIMIZERS", "SCHEDULES", "AdamW", "Schedule", "make_optimizer", "make_schedule"]

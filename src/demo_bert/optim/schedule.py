@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 
+from demo_bert.choices import unknown_name_message
+from demo_bert.errors import UsageError
+
 Schedule = Callable[[int], float]
 """Updates before this one, from 0 -> factor in 0..1."""
 
@@ -56,6 +59,25 @@ def constant(num_steps: int, warmup_steps: int) -> Schedule:
         return min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
 
     return factor
+
+
+def make_schedule(name: str, *, num_steps: int, warmup_steps: int) -> Schedule:
+    """The schedule of that name.
+
+    Args:
+        name: A key of SCHEDULES.
+        num_steps: Updates in all.
+        warmup_steps: Updates of the warm-up.
+
+    Returns:
+        The schedule.
+
+    Raises:
+        UsageError: The name is unknown.
+    """
+    if name not in SCHEDULES:
+        raise UsageError(f"--schedule: {unknown_name_message('schedule', name, SCHEDULES)}")
+    return SCHEDULES[name](num_steps, warmup_steps)
 
 
 SCHEDULES: dict[str, Callable[[int, int], Schedule]] = {"linear": linear, "constant": constant}

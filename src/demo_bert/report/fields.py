@@ -4,6 +4,7 @@ import math
 from typing import cast
 
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_BEYOND_64_BITS = 2**63
 
 
 def number(value: object) -> float | None:
@@ -27,7 +28,7 @@ def number(value: object) -> float | None:
     try:
         return float(value)
     except OverflowError:  # an integer of more than 308 digits
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
 
 
 def finite(value: object) -> float | None:
@@ -50,10 +51,12 @@ def whole(value: object) -> int | None:
         value: A field of an event or of a JSON file.
 
     Returns:
-        The integer; None for anything else, and for numbers with a fraction.
+        The integer; None for anything else, for numbers with a fraction, and beyond 64 bits.
     """
     found = finite(value)
-    return int(found) if found is not None and found == int(found) else None
+    if found is None or abs(found) >= _BEYOND_64_BITS or found != int(found):
+        return None
+    return int(found)
 
 
 def text(value: object) -> str:

@@ -79,7 +79,7 @@ def _lede(run: Run) -> str:
     seed = run.setting("seed")
     parts.append(f"{len(run.seeds)} seeds" if run.seeds else f"seed {seed}" if seed else "")
     started = moment(run.about.get("started")) or (
-        moment(run.steps[0]["time"]) if run.steps else ""
+        moment(run.steps[0].get("time")) if run.steps else ""
     )
     parts.append(f"started {started}" if started else "")
     return " &middot; ".join(escape(part) for part in parts if part)
@@ -148,10 +148,10 @@ def _sentence(run: Run, value: float, last: Evaluation | None, baseline: Majorit
     key = wording.main_metric(run.metrics())
     if run.seeds:
         return f"Mean over {wording.count(len(run.seeds), 'seed')}; the table below has each."
-    if last is None or baseline is None or key != "accuracy":
+    if last is None or baseline is None or key != "accuracy" or not 0 <= value <= 1:
         return f"On {escape(last.split)}, after step {last.step:,}." if last else ""
     count = last.num_examples()
-    low, high = interval(min(1.0, max(0.0, value)), count)
+    low, high = interval(value, count)
     points = 100 * (value - baseline.accuracy)
     said = (
         f"{round(value * count):,} of {count:,} {escape(last.split)} examples right "

@@ -64,6 +64,8 @@ def score(value: float) -> str:
         >>> score(0.86764), score(88.4912)
         ('0.8676', '88.49')
     """
+    if abs(value) >= 1e6:
+        return f"{value:.3g}"
     return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
 
 

@@ -185,7 +185,8 @@ def _training_problems(command: str, values: Values, origins: Origins) -> list[s
         )
     if values.get("phases") == (2,) and values.get("init_checkpoint") == "random":
         found.append(f"{origins['phases']} 2 needs --init-checkpoint: the weights of phase 1")
-    if command == "finetuning" and values.get("columns") and not values.get("dataset_path"):
+    is_given = values.get("columns") is not None and not _is_recorded("columns", origins)
+    if command == "finetuning" and is_given and not values.get("dataset_path"):
         found.append(f"{origins['columns']} needs --dataset-path: the file with these columns")
     return found
 

@@ -87,7 +87,7 @@ COMMAND_OPTIONS: tuple[Option, ...] = (
         metavar="ROLE=NAME,...",
         parse=columns,
         help="Columns of your file that hold text, text_b and label:"
-        " text=question1,text_b=question2,label=is_duplicate.",
+        " text=q1,text_b=q2,label=is_duplicate.",
         recipes={"": "text or sentence1, text_b or sentence2, label"},
         shapes_result=True,
     ),

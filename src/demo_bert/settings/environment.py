@@ -67,8 +67,9 @@ def environment_warning(
 
 
 def _unknown(name: str) -> str:
-    close = near(name, sorted(variables()), limit=1)
-    return f"{name} (did you mean {close[0]}?)" if close else f"{name} (no such setting)"
+    known = sorted(variable.removeprefix(PREFIX) for variable in variables())
+    close = near(name.removeprefix(PREFIX), known, limit=1)
+    return f"{name} (did you mean {PREFIX}{close[0]}?)" if close else f"{name} (no such setting)"
 
 
 def _is_overruled(variable: str, used: str, *, environ: Mapping[str, str]) -> bool:

@@ -49,8 +49,7 @@ def command_help(
             for option in rows:
                 lines += _row(option, command, tasks=tasks, width=width)
     lines += ["", "General:", *two_columns("-h, --help", "This help.", width=width)]
-    lines += ["", *_footer(options, width)]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_footer(options, width)]) + "\n"
 
 
 def two_columns(left: str, right: str, *, width: int, indent: int = _INDENT) -> list[str]:
@@ -81,7 +80,8 @@ def _usage(command: str, options: "Sequence[Option]", width: int) -> list[str]:
         for option in options
         if option.flags and (option.is_required or "{tasks}" in option.help)
     ]
-    words = ["usage: demo_bert", command, *places, *needed, "[options]"]
+    rest = ["[options]"] if len(options) > len(places) + len(needed) else []
+    words = ["usage: demo_bert", command, *places, *needed, *rest]
     return textwrap.wrap(" ".join(words), width, subsequent_indent=" " * 7)
 
 
@@ -90,10 +90,10 @@ def _row(option: "Option", command: str, *, tasks: Sequence[str], width: int) ->
     default = _default(option, command, tasks)
     if default:
         text += f" Default: {default}."
-    return two_columns(_left(option), text, width=width)
+    return two_columns(_left(option, command), text, width=width)
 
 
-def _left(option: "Option") -> str:
+def _left(option: "Option", command: str) -> str:
     if option.group == "positional":
         return option.metavar
     if not option.flags:
@@ -104,7 +104,11 @@ def _left(option: "Option") -> str:
     pair = f"{', '.join(short)}, {long}" if short else long
     if option.off_flag:
         pair += f", {option.off_flag}"
-    return f"{pair} {_values(option)}".rstrip()
+    values = _values(option)
+    if command == "finetuning" or option.group == "finetuning":
+        # One phase.
+        values = values.removesuffix(" [N]").removesuffix(" [X]")
+    return f"{pair} {values}".rstrip()
 
 
 def _values(option: "Option") -> str:
@@ -132,7 +136,13 @@ def _default(option: "Option", command: str, tasks: Sequence[str]) -> str:
         known.update(tasks)
     if command == "plan":
         known.update(PRETRAINING_TASKS)
-    parts = [f"{task} {text}" for task, text in option.recipes.items() if task and task in known]
+    # Tasks with the same default share one mention.
+    shared: dict[str, list[str]] = {}
+    for task, text in option.recipes.items():
+        if task in known:
+            shared.setdefault(text, []).append(task)
+    is_common = len(shared) == 1 and known == {name for names in shared.values() for name in names}
+    parts = [text if is_common else f"{', '.join(who)} {text}" for text, who in shared.items()]
     rest = option.recipes.get("")
     if rest is not None:
         parts.append(f"else {rest}" if parts else rest)
@@ -152,7 +162,7 @@ def _footer(options: "Sequence[Option]", width: int) -> list[str]:
         f" file ({example.name}). A flag wins over the environment, the environment over the file,"
         " the file over the default. Dashes and underscores are the same."
     )
-    return textwrap.wrap(text, width, break_on_hyphens=False)
+    return ["", *textwrap.wrap(text, width, break_on_hyphens=False)]
 
 
 def program_help(commands: Sequence[tuple[str, str, str]], *, width: int) -> str:

@@ -136,6 +136,7 @@ TRAINING_OPTIONS: tuple[Option, ...] = (
         help="Examples per worker and micro-step (one forward and backward).",
         recipes={
             "mrpc": "64 (fp32: 32)",
+            "classification": "32",
             "squad": "24 (fp32: 10)",
             "bookswiki": "64 8 (fp32: 32 8)",
             "overfit": "32",
@@ -164,7 +165,13 @@ TRAINING_OPTIONS: tuple[Option, ...] = (
         parse=whole_number(1),
         arity="one-or-two",
         help="Longest example in tokens.",
-        recipes={"mrpc": "128", "squad": "384", "bookswiki": "128 512", "overfit": "128"},
+        recipes={
+            "mrpc": "128",
+            "classification": "128",
+            "squad": "384",
+            "bookswiki": "128 512",
+            "overfit": "128",
+        },
         shapes_result=True,
     ),
     Option(
@@ -175,7 +182,7 @@ TRAINING_OPTIONS: tuple[Option, ...] = (
         metavar="X",
         parse=_rate,
         help="Passes over the data; may be a fraction. Not together with -i.",
-        recipes={"mrpc": "3", "squad": "2"},
+        recipes={"mrpc": "3", "classification": "3", "squad": "2"},
         shapes_result=True,
     ),
     Option(
@@ -186,7 +193,7 @@ TRAINING_OPTIONS: tuple[Option, ...] = (
         metavar="N [N]",
         parse=whole_number(1),
         arity="one-or-two",
-        help="Optimizer steps, of each phase.",
+        help="Optimizer steps; of each phase, where there are two.",
         recipes={"bookswiki": "7038 1563", "overfit": "200"},
         shapes_result=True,
     ),
@@ -201,6 +208,7 @@ TRAINING_OPTIONS: tuple[Option, ...] = (
         help="Warm-up steps.",
         recipes={
             "mrpc": "10 % of the steps, 20 % where the rate was raised",
+            "classification": "10 % of the steps, 20 % where the rate was raised",
             "bookswiki": "2000 of 7038, 200 of 1563",
             "overfit": "10",
         },
@@ -237,8 +245,9 @@ TRAINING_OPTIONS: tuple[Option, ...] = (
         arity="one-or-two",
         help="Peak rate, used as it is given.",
         recipes={
-            "mrpc": "2e-5 at batch 32, hidden sizes below 768 1e-4, scaled by --lr-scaling",
-            "squad": "3e-5 likewise",
+            "mrpc": "2e-5 at batch 32 (hidden sizes below 768: 1e-4), scaled as below",
+            "classification": "2e-5 at batch 32 (hidden sizes below 768: 1e-4), scaled as below",
+            "squad": "3e-5 at batch 32 (hidden sizes below 768: 1e-4), scaled as below",
             "bookswiki": "6e-3 4e-3 at 65536 32768",
         },
         shapes_result=True,
@@ -261,8 +270,13 @@ TRAINING_OPTIONS: tuple[Option, ...] = (
         group="learning",
         metavar="NAME",
         parse=name,
-        help="Optimizer, by name.",
-        recipes={"mrpc": "adamw (or adamw-google)", "bookswiki": "lamb"},
+        help="adamw, or adamw-google: without bias correction, as Google trained.",
+        recipes={
+            "mrpc": "adamw",
+            "classification": "adamw",
+            "squad": "adamw",
+            "bookswiki": "lamb",
+        },
         shapes_result=True,
     ),
     Option(
@@ -272,8 +286,13 @@ TRAINING_OPTIONS: tuple[Option, ...] = (
         group="learning",
         metavar="NAME",
         parse=name,
-        help="How the rate goes after the warm-up, by name.",
-        recipes={"mrpc": "linear", "bookswiki": "polynomial"},
+        help="linear or constant: how the rate goes after the warm-up.",
+        recipes={
+            "mrpc": "linear",
+            "classification": "linear",
+            "squad": "linear",
+            "bookswiki": "polynomial",
+        },
         shapes_result=True,
     ),
     Option(
@@ -349,7 +368,7 @@ TRAINING_OPTIONS: tuple[Option, ...] = (
         group="learning",
         choices=("stop", "skip"),
         help="What follows a loss or gradient that is not finite; it never reaches the weights.",
-        recipes={"mrpc": "stop", "bookswiki": "skip"},
+        recipes={"mrpc": "stop", "classification": "stop", "bookswiki": "skip"},
         shapes_result=True,
     ),
     Option(

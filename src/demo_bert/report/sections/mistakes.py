@@ -68,8 +68,13 @@ def marked(words: str, other: str) -> str:
 def _entry(mistake: Mistake) -> str:
     score = "" if mistake.score is None else f' <span class="score">{mistake.score:.3f}</span>'
     number = f'<span class="index">example {escape(mistake.index)}</span>' if mistake.index else ""
-    first, second = _cut(mistake.text), _cut(mistake.text_b)
-    texts = [marked(first, second), marked(second, first)] if second else [escape(first)]
+    first, second = mistake.text[:_MOST_CHARACTERS], mistake.text_b[:_MOST_CHARACTERS]
+    texts = [escape(first) + _rest(mistake.text)]
+    if second:
+        texts = [
+            marked(first, second) + _rest(mistake.text),
+            marked(second, first) + _rest(mistake.text_b),
+        ]
     lines = "".join(f'<p dir="auto"><bdi>{line}</bdi></p>' for line in texts)
     return (
         '<li><p class="answer"><span>predicted '
@@ -78,7 +83,6 @@ def _entry(mistake: Mistake) -> str:
     )
 
 
-def _cut(words: str) -> str:
-    if len(words) <= _MOST_CHARACTERS:
-        return words
-    return f"{words[:_MOST_CHARACTERS]} [... {len(words) - _MOST_CHARACTERS:,} more characters]"
+def _rest(words: str) -> str:
+    left_out = len(words) - _MOST_CHARACTERS
+    return f" [... {left_out:,} more characters]" if left_out > 0 else ""
