@@ -4,13 +4,15 @@
     checkpoints/newest      the name of the newest complete one
 
 A checkpoint is written under another name, synced and renamed; the manifest holds the length and
-SHA-256 of each file, since no tensor format notices a flipped bit by itself.
+SHA-256 of each file, since no tensor format notices a flipped bit by itself. What a killed process
+left half-written is removed at the next save.
 """
 
 import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +23,7 @@ from torch import Tensor
 from demo_bert.errors import DiskError, RunDirectoryError
 from demo_bert.files import sha256_of, sync_directory, write_text
 
-_NAME = re.compile(r"step-(\d+)")
+_NAME = re.compile(r"step-\d+")
 _PARTS = ("model", "optimizer")
 
 
@@ -70,7 +72,8 @@ def save(
         state: Plain values for `Checkpoint.state`.
         model: Names and weights.
         optimizer: Names and moments.
-        keep: How many checkpoints stay, at least 1.
+        keep: How many checkpoints stay, at least 1; those of later steps, which this run has gone
+            back behind, are neither counted nor removed.
 
     Returns:
         The checkpoint's directory.
@@ -83,7 +86,8 @@ def save(
     final = directory / f"step-{step}"
     staging = directory / f".step-{step}.partial"
     try:
-        shutil.rmtree(staging, ignore_errors=True)
+        for stale in directory.glob(".step-*.partial"):
+            shutil.rmtree(stale, ignore_errors=True)
         staging.mkdir(parents=True)
         files: dict[str, dict[str, int | str]] = {}
         for part, tensors in zip(_PARTS, (model, optimizer), strict=True):
@@ -102,7 +106,7 @@ def save(
     except OSError as error:
         shutil.rmtree(staging, ignore_errors=True)
         raise DiskError(f"{final}: checkpoint not written ({error.strerror})") from error
-    for old in _numbered(directory)[keep:]:
+    for old in [path for path in _numbered(directory) if _step_of(path) <= step][keep:]:
         shutil.rmtree(old, ignore_errors=True)
     return final
 
@@ -127,7 +131,7 @@ def newest(directory: Path) -> tuple[Checkpoint | None, list[str]]:
 
 
 def of_step(directory: Path, step: int) -> Checkpoint:
-    """The checkpoint of one step; those of later steps are set aside under another name.
+    """The checkpoint of one step.
 
     Args:
         directory: The run's `checkpoints/`.
@@ -139,16 +143,23 @@ def of_step(directory: Path, step: int) -> Checkpoint:
     Raises:
         RunDirectoryError: There is none of that step, or it is damaged.
     """
-    found = _numbered(directory)
-    steps = [int(path.name.removeprefix("step-")) for path in found]
-    if step not in steps:
-        there = ", ".join(map(str, sorted(steps))) or "none"
+    found = {_step_of(path): path for path in _numbered(directory)}
+    if step not in found:
+        there = ", ".join(map(str, sorted(found))) or "none"
         raise RunDirectoryError(f"--resume {step}: no checkpoint of that step; there are {there}")
-    checkpoint = _verified(found[steps.index(step)])
-    for path, later in zip(found, steps, strict=True):
-        if later > step:
-            os.rename(path, path.with_name(f"superseded-{path.name}-{os.getpid()}"))
-    return checkpoint
+    return _verified(found[step])
+
+
+def set_aside_after(directory: Path, step: int) -> None:
+    """Gives checkpoints of later steps another name, so that none is taken for the newest.
+
+    Args:
+        directory: The run's `checkpoints/`.
+        step: Updates done where the run goes on.
+    """
+    for path in _numbered(directory):
+        if _step_of(path) > step:
+            os.rename(path, path.with_name(f"superseded-{path.name}-{time.time_ns()}"))
 
 
 def _numbered(directory: Path) -> list[Path]:
@@ -156,7 +167,11 @@ def _numbered(directory: Path) -> list[Path]:
     if not directory.is_dir():
         return []
     found = [path for path in directory.iterdir() if _NAME.fullmatch(path.name)]
-    return sorted(found, key=lambda path: -int(path.name.removeprefix("step-")))
+    return sorted(found, key=lambda path: -_step_of(path))
+
+
+def _step_of(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
 
 
 def _verified(path: Path) -> Checkpoint:

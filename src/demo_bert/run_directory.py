@@ -6,6 +6,7 @@ Standard library alone at import.
 import fcntl
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,12 @@ from typing import Any
 
 from demo_bert.errors import DiskError, RunDirectoryError
 from demo_bert.files import write_text
+
+_BEFORE_THE_RECORD = ("run.lock", "logs")
+"""What a run makes before its run.json; a directory with nothing else holds no run yet."""
+
+# What a run leaves that was killed before its record was written.
+_BEFORE_RECORD = re.compile(r"run\.lock|\.run\.json\..*|seed-\d+")
 
 
 class RunDirectory:
@@ -41,7 +48,7 @@ class RunDirectory:
         """
         if not self.record_path.exists():
             if self.path.is_dir() and any(
-                entry.name != "run.lock" for entry in self.path.iterdir()
+                entry.name not in _BEFORE_THE_RECORD for entry in self.path.iterdir()
             ):
                 raise RunDirectoryError(
                     f"-o {self.path}: is not empty and holds no run; give an empty or new directory"

@@ -217,7 +217,7 @@ def change_config(directory: Path, **changes: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("kind", KINDS_WITH_PRETRAINING)
 def test_what_transformers_saved_gives_the_same_outputs(
     tmp_path: Path, kind: str, seed: int
@@ -234,7 +234,7 @@ def test_what_transformers_saved_gives_the_same_outputs(
     assert_same_outputs(kind, ours, theirs, config)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("kind", KINDS_WITH_PRETRAINING)
 def test_what_we_saved_gives_the_same_outputs_in_transformers(
     tmp_path: Path, kind: str, seed: int
@@ -542,6 +542,14 @@ def test_faulty_tensors_are_refused(saved: Path) -> None:
     def not_finite(state: State) -> None:
         state[words][3, 1] = float("nan")
 
+    def scalar_head(state: State) -> None:
+        state["classifier.weight"] = torch.tensor(1.0)
+
+    change_weights(saved, scalar_head)
+    weights = read_model_directory(saved)
+    with pytest.raises(ModelError, match=r"classifier.weight has the shape \(\) instead of"):
+        fill(our_model("BertForSequenceClassification", weights.config), weights)
+    (saved / "model.safetensors").write_bytes(original)
     cases: dict[str, Callable[[State], object]] = {
         r"missing: embeddings\.word_embeddings\.weight": lambda state: state.pop(words),
         "no layers by BERT's names": lambda state: [

@@ -64,10 +64,10 @@ def written(tmp_path: Path) -> Written:
     rng = np.random.default_rng(0)
     tensors: Tensors = {
         f"bert/encoder/layer_{layer}/output/dense/{part}": rng.standard_normal(shape).astype("<f4")
-        for layer in range(12)
+        for layer in range(5)
         for part, shape in (("kernel", (4, 3)), ("bias", (3,)))
     }
-    tf_writer.write_checkpoint(tmp_path / "bert_model.ckpt", tensors, block_bytes=300)
+    tf_writer.write_checkpoint(tmp_path / "bert_model.ckpt", tensors, block_bytes=150)
     return Written(tmp_path / "bert_model.ckpt", tensors)
 
 

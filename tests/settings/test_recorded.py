@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 from hypothesis import given, settings
@@ -74,10 +75,12 @@ def test_a_run_that_goes_on_has_the_settings_it_was_started_with(tmp_path_factor
     text = " ".join(f"{flag}={value}" for flag, value in flags.items()) + " --dataset-path ."
     found = with_defaults(*resolved(text), {"batch_size": (64,), "epochs": 3.0})
     recorded = kept(place, found)
+    # Only what shapes the result: eval_every is asked for anew; paths have become absolute.
     again = resolve("finetuning", flags_of(["-o", str(place)], "finetuning"), {}, recorded=recorded)
     assert values_of(again[0]) == values_of(found[0]) | {
         "output_dir": str(place),
         "eval_every": None,
+        "dataset_path": (os.getcwd(),),
     }
 
 
@@ -88,7 +91,7 @@ def test_paths_are_compared_as_places(tmp_path, monkeypatch):
     values = {"dataset_path": (str(tmp_path),)}
     assert differences("finetuning", values, recorded) == []
     assert differences("finetuning", {"dataset_path": ("/else",)}, recorded) == [
-        "dataset_path is /else, was ."
+        f"dataset_path is /else, was {tmp_path}"
     ]
 
 
@@ -159,3 +162,13 @@ def test_of_a_models_path_the_last_part_is_named():
         "finetuning", flags_of("-d bf16 -m google/bert_x -t mrpc".split(), "finetuning"), {}
     )
     assert default_output_dir("finetuning", found).startswith("runs/finetuning-mrpc-bert_x-")
+
+
+def test_paths_are_kept_absolute_and_names_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    for model, expected in (("mine", str(tmp_path / "mine")), ("tiny", "tiny"), ("a/b", "a/b")):
+        flags = flags_of(["-d", "bf16", "-m", model, "-t", "mrpc"], "finetuning")
+        found = resolve("finetuning", flags, {})
+        records = {record["name"]: record["value"] for record in as_records("finetuning", *found)}
+        assert (records["model"], records["init_checkpoint"]) == (expected, "published")

@@ -47,6 +47,14 @@ class Child:
         except subprocess.TimeoutExpired:
             return None
 
+    def written_bytes(self) -> int | None:
+        """What it has written to all its files so far; None where the system does not tell."""
+        try:
+            fields = Path(f"/proc/{self._process.pid}/io").read_text(encoding="ascii").split()
+            return int(fields[fields.index("wchar:") + 1])
+        except (OSError, ValueError, IndexError):
+            return None
+
     def said(self) -> str:
         """All that it has written so far."""
         with self._log.open("rb") as file:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from demo_bert.bootstrap.child import Child
 from demo_bert.bootstrap.download_size import Download, measure
-from demo_bert.bootstrap.lines import Lines
+from demo_bert.bootstrap.lines import Lines, counted
 from demo_bert.bootstrap.pip_failure import explain
 from demo_bert.downloads import show_bytes
 
@@ -22,7 +22,7 @@ _NOT_OURS = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_QUIET", "P
 _FETCHED = re.compile(
     r"^\s*(?:Downloading|Using cached|Processing) \S+\.(?:whl|tar\.gz)\b(?!\.)", re.M
 )
-_MEASURE_LIMIT_S = 20.0
+_MEASURE_LIMIT_S = 15.0
 _INSTALLING = re.compile(r"^Installing collected packages: (.*)$", re.M)
 
 
@@ -75,9 +75,10 @@ class Installer:
         until_s = time.monotonic() + _MEASURE_LIMIT_S
         downloads: list[Download] = []
         with ExitStack() as stack:
-            children = [self._start(each, "--dry-run", "-v") for each in wanted]
-            for child in children:
-                stack.callback(child.end)
+            children: list[Child] = []
+            for each in wanted:
+                children.append(self._start(each, "--dry-run", "-v"))
+                stack.callback(children[-1].end)
             for each, child in zip(wanted, children, strict=True):
                 download, status = measure(child, self._env(each), until_s=until_s)
                 if status:
@@ -100,8 +101,8 @@ class Installer:
         begin_s = time.monotonic()
         present = self._num_installed()
         try:
-            while (status := child.wait(0.25)) is None:
-                progress = self._progress(child.said(), present, remote_bytes=remote_bytes)
+            while (status := child.wait(0.5)) is None:
+                progress = self._progress(child, present, remote_bytes=remote_bytes)
                 self._lines.progress(f"{label}: {progress}, {time.monotonic() - begin_s:.0f} s")
             if status != 0:
                 raise explain(child.said(), self._log(wanted))
@@ -138,17 +139,20 @@ class Installer:
             env.pop("PIP_CONSTRAINT", None)
         return env
 
-    def _progress(self, said: str, present: int, *, remote_bytes: int | None) -> str:
+    def _progress(self, child: Child, present: int, *, remote_bytes: int | None) -> str:
+        said = child.said()
         if match := _INSTALLING.search(said):
             num_packages = match[1].count(",") + 1
             done = min(max(self._num_installed() - present, 0), num_packages)
-            return f"installed {done} of {num_packages} packages"
+            written_bytes = child.written_bytes()
+            written = f", {show_bytes(written_bytes)} written" if written_bytes else ""
+            return f"installed {done} of {counted(num_packages, 'package')}{written}"
+        fetched = counted(len(_FETCHED.findall(said)), "package") + " found"
         fetched_bytes = _bytes_in(self._directory / _WORK)
-        text = f"{len(_FETCHED.findall(said))} packages fetched"
-        if fetched_bytes:
-            of = f" of {show_bytes(remote_bytes)}" if remote_bytes else ""
-            text += f", {show_bytes(fetched_bytes)}{of}"
-        return text
+        if not fetched_bytes:
+            return fetched
+        of = f" of {show_bytes(remote_bytes)}" if remote_bytes else ""
+        return f"{fetched}, {show_bytes(fetched_bytes)}{of} fetched"
 
     def _num_installed(self) -> int:
         return sum(1 for _ in self._directory.glob("lib/python3*/site-packages/*.dist-info"))

@@ -9,6 +9,23 @@ _CLEAR_LINE = "\r\x1b[K"
 _INTERVAL_S = 10.0
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things in words.
+
+    Args:
+        number: At least 0.
+        noun: For one thing; an s is put behind it for more.
+
+    Returns:
+        The number and the noun.
+
+    Example:
+        >>> counted(1, "file"), counted(2, "file")
+        ('1 file', '2 files')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 class Lines:
     """Shows lines that stay, and how far the work is.
 

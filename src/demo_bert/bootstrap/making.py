@@ -17,7 +17,7 @@ from demo_bert.bootstrap.download_size import Download
 from demo_bert.bootstrap.existing_torch import Kept
 from demo_bert.bootstrap.installer import Installer, Wanted
 from demo_bert.bootstrap.interpreter import Distribution, distributions, require_venv
-from demo_bert.bootstrap.lines import Lines
+from demo_bert.bootstrap.lines import Lines, counted
 from demo_bert.bootstrap.place import Place, Work, read_record, record_text, tools_text
 from demo_bert.bootstrap.requirements import TORCH, not_satisfied, read_pins, read_ranges
 from demo_bert.downloads import free_disk, show_bytes
@@ -213,11 +213,14 @@ class Making:
         directory = self._place.directory
         free_bytes = free_disk(directory)
         needed_bytes = round(remote_bytes * (1 + _LEAST_UNPACKED) + local_bytes * _LEAST_UNPACKED)
-        at_least = "" if all(download.is_complete for download in downloads) else "at least "
-        self._lines.say(
-            f"to download: {at_least}{show_bytes(remote_bytes)}, less what pip has in its cache;"
-            f" to {directory}, where {show_bytes(free_bytes)} are free"
-        )
+        room = f"to {directory}, where {show_bytes(free_bytes)} are free"
+        if not all(download.is_complete for download in downloads):
+            known = f"more than {show_bytes(remote_bytes)}" if remote_bytes else "of unknown size"
+            self._lines.say(f"download: {known}, as the index does not tell all sizes; {room}")
+        else:
+            self._lines.say(
+                f"download: {show_bytes(remote_bytes)}, less what pip has in its cache; {room}"
+            )
         if free_bytes < needed_bytes:
             raise DiskError(
                 f"{directory}: {show_bytes(free_bytes)} are free, and at least"
@@ -229,21 +232,20 @@ class Making:
 def _title(wanted: Wanted) -> str:
     if wanted.name == TORCH:
         return f"{wanted.requirements[0].replace('==', ' ')} and the libraries it names"
-    if wanted.name == "tools":
-        return f"{len(wanted.requirements)} packages for ./check"
-    return f"{len(wanted.requirements)} packages"
+    purpose = " for ./check" if wanted.name == "tools" else ""
+    return counted(len(wanted.requirements), "package") + purpose
 
 
 def _described(download: Download) -> str:
     parts: list[str] = []
     if download.remote:
-        parts.append(f"{show_bytes(download.remote_bytes)} in {len(download.remote)} files")
+        files = counted(len(download.remote), "file")
+        parts.append(f"{show_bytes(download.remote_bytes)} in {files}")
     if download.local:
-        parts.append(
-            f"{show_bytes(download.local_bytes)} in {len(download.local)} files of this machine"
-        )
+        files = counted(len(download.local), "file")
+        parts.append(f"{show_bytes(download.local_bytes)} in {files} of this machine")
     if not download.is_complete:
-        return "at least " + " and ".join(parts) if parts else "the index does not say how large"
+        return "at least " + " and ".join(parts) if parts else "the index does not tell the size"
     return " and ".join(parts) or "nothing to fetch"
 
 

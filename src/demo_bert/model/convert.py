@@ -153,22 +153,12 @@ def fill(model: nn.Module, weights: LoadedWeights) -> MatchReport:
     targets: dict[str, Tensor] = dict(model.state_dict())
     sources = {**weights.tensors, **weights.head}
     if _has_other_classes(targets, sources):
-        sources = {
-            name: value for name, value in sources.items() if not name.startswith(_CLASSIFIER)
-        }
+        for name in _CLASSIFIER:
+            sources.pop(name, None)
     own = {name: name.removeprefix("bert.") for name in targets}
     missing = tuple(name for name in targets if own[name] not in sources)
-    lacking = [name for name in missing if name.startswith(_ENCODER)]
-    if lacking:
-        raise ModelError(f"the weights lack tensors: {', '.join(merge_layers(lacking))}")
     present = {name: sources[own[name]] for name in targets if own[name] in sources}
-    different = [
-        f"{name} has the shape {tuple(value.shape)} instead of {tuple(targets[name].shape)}"
-        for name, value in present.items()
-        if value.shape != targets[name].shape
-    ]
-    if different:
-        raise ModelError(f"weights and model do not fit: {'; '.join(merge_layers(different))}")
+    _check_fit(targets, present)
     with torch.no_grad():
         for name, value in present.items():
             targets[name].copy_(value)
@@ -192,7 +182,7 @@ def save_model_directory(
 
     Args:
         path: The directory; made where it is missing. Each file is replaced whole; config.json is
-            the last, so a directory that has it is complete.
+            written last, so a new directory that has it is complete.
         model: `Bert` or a model of `heads.py`, on any device.
         config: Its shape.
         vocabulary: The entries in the order of their ids.
@@ -207,13 +197,10 @@ def save_model_directory(
 
     check_vocabulary(vocabulary, config.vocab_size)
     state: dict[str, Tensor] = dict(model.state_dict())
-    classifier = state.get("classifier.weight")
-    num_labels = None if classifier is None else len(classifier)
-    assert labels is None or len(labels) == num_labels, "one name for each class"
-    architecture = next(
-        (name for tensor, name in _ARCHITECTURES.items() if tensor in state), "BertModel"
+    content = config_json(
+        config, architecture=_architecture(state), num_labels=_num_classes(state), labels=labels
     )
-    content = config_json(config, architecture=architecture, num_labels=num_labels, labels=labels)
+    assert labels is None or len(labels) == _num_classes(state), "one name for each class"
     weights = safetensors.torch.save(to_hugging_face(state), {"format": "pt"})
     write_bytes(path / "model.safetensors", weights)
     save_tokenizer(
@@ -223,10 +210,8 @@ def save_model_directory(
 
 
 def _config_path(directory: Path, *, is_google: bool) -> Path:
-    known = (
-        ("bert_config.json", "config.json") if is_google else ("config.json", "bert_config.json")
-    )
-    for name in known:
+    known = ["config.json", "bert_config.json"]
+    for name in reversed(known) if is_google else known:
         if (directory / name).exists():
             return directory / name
     raise ModelError(f"{directory}: has weights but no {' or '.join(known)} that says their shape")
@@ -236,16 +221,41 @@ def _labels(
     content: Mapping[str, object], path: Path, head: Mapping[str, Tensor]
 ) -> tuple[str, ...] | None:
     labels = parse_labels(content, path)
-    weight = head.get(_CLASSIFIER[0])
-    if weight is None or labels is None:
+    num_classes = _num_classes(head)
+    if num_classes is None or labels is None:
         return None
-    if len(labels) != len(weight):
+    if len(labels) != num_classes:
         raise ModelError(
-            f"{path}: id2label names {len(labels)} classes, the classifier has {len(weight)}"
+            f"{path}: id2label names {len(labels)} classes, the classifier has {num_classes}"
         )
     return labels
 
 
+def _num_classes(tensors: Mapping[str, Tensor]) -> int | None:
+    """Rows of the classifier; None where there is none, or one of an impossible shape."""
+    weight = tensors.get(_CLASSIFIER[0])
+    return weight.shape[0] if weight is not None and weight.ndim == 2 else None
+
+
 def _has_other_classes(targets: Mapping[str, Tensor], sources: Mapping[str, Tensor]) -> bool:
-    name = _CLASSIFIER[0]
-    return name in targets and name in sources and len(targets[name]) != len(sources[name])
+    numbers = (_num_classes(targets), _num_classes(sources))
+    return None not in numbers and numbers[0] != numbers[1]
+
+
+def _architecture(state: Mapping[str, Tensor]) -> str:
+    """The class of `transformers` that a model is saved as."""
+    return next((name for tensor, name in _ARCHITECTURES.items() if tensor in state), "BertModel")
+
+
+def _check_fit(targets: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> None:
+    """Refuses an incomplete encoder and tensors of other shapes."""
+    lacking = [name for name in targets if name not in present and name.startswith(_ENCODER)]
+    if lacking:
+        raise ModelError(f"the weights lack tensors: {', '.join(merge_layers(lacking))}")
+    different = [
+        f"{name} has the shape {tuple(value.shape)} instead of {tuple(targets[name].shape)}"
+        for name, value in present.items()
+        if value.shape != targets[name].shape
+    ]
+    if different:
+        raise ModelError(f"weights and model do not fit: {'; '.join(merge_layers(different))}")

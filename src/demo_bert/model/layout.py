@@ -165,7 +165,8 @@ def to_ours(
             if not bool(torch.isfinite(tensors[part]).all()):
                 raise ModelError(f"{part} holds values that are not finite")
         ours = head if name in _HEADS else encoder
-        ours[name] = torch.cat([tensors[part] for part in parts]).contiguous()
+        values = [tensors[part] for part in parts]
+        ours[name] = (torch.cat(values) if len(values) > 1 else values[0]).contiguous()
     return encoder, head
 
 

@@ -267,18 +267,18 @@ def _from_lines(path: Path) -> list[str]:
 
 def _from_json(path: Path) -> list[str]:
     content = read_json_object(path)
-    model = content.get("model")
+    model, added = content.get("model"), content.get("added_tokens")
     if not isinstance(model, dict):
         raise ModelError(f"vocabulary {path}: not a tokenizer.json with a vocabulary")
     kind = model.get("type", "WordPiece")
     if kind != "WordPiece":
         raise ModelError(f"vocabulary {path}: a {kind} tokenizer; BERT's is WordPiece")
     try:
-        ids = dict(model["vocab"]) | {
-            token["content"]: token["id"] for token in content.get("added_tokens") or ()
-        }
+        ids = dict(model["vocab"])
+        for token in added if isinstance(added, list) else ():
+            ids[token["content"]] = token["id"]
         entries = {number: entry for entry, number in ids.items()}
-        return [entries[number] for number in range(max(len(entries), len(ids)))]
+        return [entries[number] for number in range(len(ids))]
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(
             f"vocabulary {path}: its ids are not whole numbers from 0 on, each of one entry"

@@ -44,11 +44,12 @@ def command_help(
         lines += ["", "Examples:", *(f"  {example}" for example in examples)]
     for group, title in GROUPS.items():
         rows = [option for option in options if option.group == group]
-        if rows:
+        if rows or group == "general":
             lines += ["", f"{title}:"]
-            for option in rows:
-                lines += _row(option, command, tasks=tasks, width=width)
-    lines += ["", "General:", *two_columns("-h, --help", "This help.", width=width)]
+        for option in rows:
+            lines += _row(option, command, tasks=tasks, width=width)
+        if group == "general":
+            lines += two_columns("-h, --help", "This help.", width=width)
     return "\n".join([*lines, *_footer(options, width)]) + "\n"
 
 
@@ -158,9 +159,9 @@ def _footer(options: "Sequence[Option]", width: int) -> list[str]:
         return []
     example = next((o for o in options if o.name == "batch_size"), options[-1])
     text = (
-        f"Each option is also an environment variable ({example.variable}) and a key of a --config"
-        f" file ({example.name}). A flag wins over the environment, the environment over the file,"
-        " the file over the default. Dashes and underscores are the same."
+        f"Each option is also an environment variable ({example.variable}=...) and a name in a"
+        f" --config file ({example.name} = ...). A flag wins over the environment, the environment"
+        " over the file, the file over the default. Dashes and underscores are the same."
     )
     return ["", *textwrap.wrap(text, width, break_on_hyphens=False)]
 

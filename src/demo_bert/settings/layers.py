@@ -169,9 +169,12 @@ def _is_section(key: object, value: object) -> bool:
 
 def _unknown_key(key: str, command: str, names: Mapping[str, Option]) -> str:
     name = key.replace("-", "_")
-    owners = [owner for row in OPTIONS if row.name == name for owner in row.commands]
+    found = (owner for row in OPTIONS if row.name == name for owner in row.commands)
+    owners = list(dict.fromkeys(found))
     if owners and name != "config":
-        return f"{key} is an option of {', '.join(dict.fromkeys(owners))}, not of {command}; put it in [{owners[0]}]"
+        return (
+            f"{key} is an option of {', '.join(owners)}, not of {command}; put it in [{owners[0]}]"
+        )
     return f"unknown setting {key!r}{guess(key, names)}; demo_bert {command} -h lists all"
 
 

@@ -36,9 +36,11 @@ GROUPS: Mapping[str, str] = {
     "length": "Batches and length",
     "learning": "Learning",
     "finetuning": "The fine-tuning stage",
-    "run": "Run directory",
+    "run": "Run",
+    "output": "Output",
     "machine": "Machine",
     "workers": "Workers and hosts",
+    "general": "General",
     "environment": "By environment variable or --config alone",
 }
 """Groups of options in the order of the help."""

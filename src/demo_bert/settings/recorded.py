@@ -1,18 +1,23 @@
 """What a run was started with: kept in run.json, compared when it goes on, digested in its name."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from demo_bert.errors import RunDirectoryError
+from demo_bert.settings.checks import looks_like_path
 from demo_bert.settings.option import Option
 from demo_bert.settings.origin import Origin, as_json, redact, shown
+from demo_bert.settings.readers import path as path_reader
 from demo_bert.settings.table import options_of
 
 if TYPE_CHECKING:
     from demo_bert.settings.typed import Settings
+
+# Options that take a name as well as a path.
+_NAMES = ("model", "init_checkpoint")
 
 RUN_FILE = "run.json"
 """Name of the file in a run directory."""
@@ -29,13 +34,14 @@ def as_records(
         origins: Where each came from.
 
     Returns:
-        `name`, `value`, `source`, `variable` of each option; secrets are hidden.
+        `name`, `value`, `source`, `variable` of each option; secrets are hidden, paths to data and
+        weights are absolute, for the run may go on from another directory.
     """
     values = values_of(settings)
     return [
         {
             "name": option.name,
-            "value": as_json(values[option.name]),
+            "value": _as_place(option, as_json(values[option.name])),
             "source": redact(origins.get(option.name, Origin("default")).full),
             "variable": option.variable,
         }
@@ -68,8 +74,7 @@ def read_recorded(run_dir: Path) -> dict[str, object] | None:
         raise RunDirectoryError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError) as error:
         raise RunDirectoryError(
-            f"{path}: damaged, the settings of the run cannot be read from it; name another"
-            " directory by -o"
+            f"{path}: damaged; the settings of the run cannot be read, give another directory"
         ) from error
     return {**values, "command": command}
 
@@ -159,12 +164,15 @@ def _is_same(option: Option, now: object, before: object) -> bool:
     if option.arity == "one-or-two" and isinstance(now, list) and isinstance(before, list):
         # One value sets the first phase; the second keeps what it had.
         return now == before[: len(now)]
-    if option.metavar == "PATH":
-        return _absolute(now) == _absolute(before)
-    return False
+    return _as_place(option, now) == _as_place(option, before)
 
 
-def _absolute(value: object) -> object:
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_absolute(item) for item in value]
-    return os.path.abspath(value) if isinstance(value, str) else value
+def _as_place(option: Option, value: object) -> object:
+    """The value, absolute where it is a path that shapes the result."""
+    if option.parse is not path_reader or not option.shapes_result:
+        return value
+    if isinstance(value, list):
+        return [_as_place(option, item) for item in value]
+    if not isinstance(value, str) or (option.name in _NAMES and not looks_like_path(value)):
+        return value
+    return os.path.abspath(value)

@@ -53,28 +53,17 @@ def resolve(
         RunDirectoryError: They differ from those of the run that would go on.
         ImportError: The settings file is YAML, and pyyaml is not installed.
     """
-    found = list(problems)
-    values, origins, file_problems = _values(command, flags, environ)
-    found += file_problems
-    if recorded is not None and (values.get("new") or values.get("resume") == "never"):
+    values, origins, found = _values(command, flags, environ)
+    found = [*problems, *found]
+    if values.get("new") or values.get("resume") == "never":
         recorded = None
-    changed: list[str] = []
-    if recorded is not None:
-        given = {name: values[name] for name in values if origins[name].source in _GIVEN}
-        changed = differences(command, given, recorded) if command in TRAINING else []
-        _fill_recorded(command, values, origins, recorded=recorded)
+    changes = _go_on(command, values, origins, recorded=recorded) if recorded else []
     found += _defaults(command, values, origins)
-    names = (tasks, planned_tasks)
-    found += _tasks(command, values, origins, names=names)
+    found += _tasks(command, values, origins, names=(tasks, planned_tasks))
     found += problems_of(command, values, origins)
-    if changed:
-        found.append(
-            f"{values.get('output_dir')} holds a run with other settings: {', '.join(changed)};"
-            " name another directory by -o, or add --new"
-        )
-    if found:
-        wrong = RunDirectoryError if changed and len(found) == 1 else UsageError
-        raise wrong(redact("; ".join(dict.fromkeys(found))))
+    if found or changes:
+        wrong = UsageError if found else RunDirectoryError
+        raise wrong(redact("; ".join(dict.fromkeys((*found, *changes)))))
     return _settings(command, values), origins
 
 
@@ -87,12 +76,14 @@ def run_dir_of(command: str, flags: Mapping[str, Given], environ: Mapping[str, s
         environ: The environment.
 
     Returns:
-        The directory; None where nobody named one, or where it cannot be told, for `resolve` says
-        why.
+        The directory; None where the command has none, nobody named one, or it cannot be told, for
+        `resolve` says why.
 
     Raises:
         ImportError: The settings file is YAML, and pyyaml is not installed.
     """
+    if command not in (*TRAINING, "evaluate"):
+        return None
     name = _run_dir_option(command)
     values, _, _ = _values(command, flags, environ, names=("config", name))
     found = values.get(name)
@@ -189,6 +180,27 @@ def _choose_length(values: dict[str, object], origins: dict[str, Origin]) -> lis
     loser = max(ranks, key=lambda name: ranks[name])
     del values[loser], origins[loser]
     return []
+
+
+def _go_on(
+    command: str,
+    values: dict[str, object],
+    origins: dict[str, Origin],
+    *,
+    recorded: Mapping[str, object],
+) -> list[str]:
+    """Takes over the settings of a former run; returns what was set otherwise now."""
+    changed: list[str] = []
+    if command in TRAINING:
+        given = {name: values[name] for name in values if origins[name].source in _GIVEN}
+        changed = differences(command, given, recorded)
+    _fill_recorded(command, values, origins, recorded=recorded)
+    if not changed:
+        return []
+    return [
+        f"{values.get('output_dir')} holds a run with other settings: {', '.join(changed)}; name"
+        " another directory by -o, or add --new"
+    ]
 
 
 def _fill_recorded(

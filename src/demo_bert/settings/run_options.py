@@ -124,10 +124,10 @@ RUN_OPTIONS: tuple[Option, ...] = (
         "config",
         "--config",
         commands=(*TRAINING, *_MODEL_USERS, "prepare", "doctor"),
-        group="run",
+        group="general",
         metavar="FILE",
         parse=path,
-        help="Settings from a TOML or YAML file: batch_size = 32.",
+        help="Settings from a TOML or YAML file.",
         recipes={"": "none"},
     ),
     Option(

@@ -11,7 +11,7 @@ from demo_bert.settings.training_options import TRAINING_OPTIONS
 OPTIONS: tuple[Option, ...] = TRAINING_OPTIONS + RUN_OPTIONS + COMMAND_OPTIONS
 """Every option of every command, once."""
 
-OTHER_VARIABLES: tuple[str, ...] = (f"{PREFIX}TORCH_INDEX", f"{PREFIX}CACHE")
+OTHER_VARIABLES: tuple[str, ...] = tuple(PREFIX + name for name in ("TORCH_INDEX", "VENV", "CACHE"))
 """Variables of ours that no command has as a setting: they steer installation and downloads."""
 
 _FINE_TUNING_GROUPS = ("what", "data", "length", "learning")
