@@ -24,11 +24,11 @@ SEED = 20261122
 NUM_PAIRS = {"train": 1600, "dev": 400}
 COLUMNS = ("Quality", "#1 ID", "#2 ID", "#1 String", "#2 String")
 MIN_WORDS, MAX_WORDS = 12, 25
-NUM_CHANGED = (2, 3, 3, 3, 3, 3, 3, 3, 3, 3)
-"""Concepts that differ in a negative; one entry is drawn."""
+FEW_CHANGED_FRACTION = 0.05
+"""Share of the negatives in which two concepts differ; in all others three do."""
 SAME_WORDING_FRACTION = {1: 0.35, 0: 0.7}
 """Share of the unchanged concepts that keep their wording, by label."""
-UNMATCHED_FRACTION = 0.7
+UNMATCHED_FRACTION = 0.85
 """Share of the candidates whose word overlap and length are not matched with the other label."""
 FORMS = ("past", "base", "ing")
 
@@ -158,7 +158,7 @@ def draw(rng: Draws, frame: Frame, *, part: Part, label: int) -> Pair:
     changed: set[str] = set()
     if label == 0:
         slots = sorted(frame.concepts)
-        changed = set(rng.shuffled(slots)[: rng.choice(NUM_CHANGED)])
+        changed = set(rng.shuffled(slots)[: 2 if rng.happens(FEW_CHANGED_FRACTION) else 3])
     first = {slot: rng.choice(part.entities[names]) for slot, names in frame.entities.items()}
     second = dict(first)
     for slot, concepts in frame.concepts.items():

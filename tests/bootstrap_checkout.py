@@ -1,8 +1,8 @@
 """A checkout of its own for tests of the bootstrap, with packages that exist nowhere else.
 
 `Checkout` is a small tree with the real launcher and the real bootstrap, and a command line that
-only says where it runs. Its interpreter can be a stub, which makes environments in no time whose
-pip does what `TEST_PIP` tells it at each step: that is how tests stop the bootstrap at a chosen point.
+only says where it runs. Its interpreter may be a stub, which makes environments in no time; their
+pip does what `TEST_PIP` tells it at each step, so that a test can stop it at a chosen point.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = "src/demo_bert"
 
-_CLI = '''
+_CLI = """
 import json, sys
 from demo_bert.errors import DemoBertError
 
@@ -33,9 +33,10 @@ def main(argv, *, prepare_environment=None):
         print(f"demo_bert: error: {type(error).__name__}: {error}", file=sys.stderr)
         return error.exit_code
     import one, torch
-    print(json.dumps({"prefix": sys.prefix, "argv": argv, "torch": torch.__file__, "one": one.__file__}))
+    files = {"torch": torch.__file__, "one": one.__file__}
+    print(json.dumps({"prefix": sys.prefix, "argv": argv} | files))
     return 0
-'''
+"""
 
 _PYPROJECT = """
 [project]
@@ -43,31 +44,49 @@ dependencies = ["torch>=2.11,<3", "one>=1.0"]
 """
 
 # The launching process: an interpreter without packages, perhaps the stub as far as it can tell.
-_DRIVER = """
+_BARE = """
 import os, runpy, sys
 if os.path.realpath(sys.prefix) != os.path.realpath({environment!r}):
     sys.executable = {python!r} or sys.executable
     sys.path[:] = [path for path in sys.path if not path.endswith("-packages")]
+"""
+
+_LAUNCH = (
+    _BARE
+    + """
 sys.argv = [{launcher!r}, *sys.argv[1:]]
 sys.path[0] = {root!r}
 runpy.run_path({launcher!r}, run_name="__main__")
 """
+)
+
+WITH_TOOLS = (
+    _BARE
+    + """
+sys.path[0] = {root!r} + "/src"
+runpy.run_module("demo_bert.bootstrap", run_name="__main__")
+"""
+)
 
 _STUB_PYTHON = """#!{python}
-import os, pathlib, shutil, signal, subprocess, sys
+import os, pathlib, shutil, signal, sys
 assert sys.argv[1:4] == ["-I", "-m", "venv"], sys.argv
 directory = pathlib.Path(sys.argv[4])
-subprocess.run([{python!r}, "-I", "-m", "venv", "--without-pip", str(directory)], check=True)
+packages = directory / "lib" / ("python%d.%d" % sys.version_info[:2]) / "site-packages"
+packages.mkdir(parents=True)
+(directory / "bin").mkdir()
+(directory / "bin" / "python").symlink_to({python!r})
+home = "home = " + os.path.dirname({python!r})
+(directory / "pyvenv.cfg").write_text(home + "\\ninclude-system-site-packages = false\\n")
 if os.environ.get("TEST_VENV") == "killed":
     os.killpg(0, signal.SIGKILL)
 if os.environ.get("TEST_VENV") == "failed":
     sys.exit("Error: no luck")
-(packages,) = directory.glob("lib/python3*/site-packages")
 shutil.copytree({pip!r}, packages / "pip")
 """
 
 # One action for each step, as "torch=killed packages=stop:/fifo"; steps are packages, torch, tools.
-_STUB_PIP = '''
+_STUB_PIP = """
 import os, pathlib, signal, sys
 requirements = [word for word in sys.argv if "==" in word]
 steps = {"torch": "torch", "one": "packages"}
@@ -99,7 +118,7 @@ for requirement in requirements:
         f"    print('ran {name}', *sys.argv[1:])\\n"
         f"    sys.exit(int(os.environ.get('TEST_EXIT_{name}', 0)))\\n"
     )
-'''
+"""
 
 
 class Checkout:
@@ -148,20 +167,26 @@ class Checkout:
         return given | own | dict(variables or {})
 
     def start(
-        self, *words: str, variables: Mapping[str, str] | None = None, cwd: Path | None = None
+        self,
+        *words: str,
+        variables: Mapping[str, str] | None = None,
+        launcher: Path | None = None,
+        program: str = _LAUNCH,
     ) -> subprocess.Popen[str]:
-        """Starts the launcher in a process group of its own."""
+        """Starts the launcher in a process group of its own, and in its directory."""
         env = self.env(variables)
-        driver = _DRIVER.format(
-            environment=env.get("DEMO_BERT_VENV", str(self.environment)),
+        launcher = launcher or self.launcher
+        root = launcher.resolve().parent
+        driver = program.format(
+            environment=env.get("DEMO_BERT_VENV", str(root / ".venv")),
             python=str(self._stub or ""),
-            launcher=str(self.launcher),
-            root=str(self.root),
+            launcher=str(launcher),
+            root=str(root),
         )
         return subprocess.Popen(
             [sys.executable, "-c", driver, *words],
             env=env,
-            cwd=cwd or self.root,
+            cwd=launcher.parent,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -170,10 +195,14 @@ class Checkout:
         )
 
     def run(
-        self, *words: str, variables: Mapping[str, str] | None = None, cwd: Path | None = None
+        self,
+        *words: str,
+        variables: Mapping[str, str] | None = None,
+        launcher: Path | None = None,
+        program: str = _LAUNCH,
     ) -> subprocess.CompletedProcess[str]:
         """Runs the launcher to its end."""
-        process = self.start(*words, variables=variables, cwd=cwd)
+        process = self.start(*words, variables=variables, launcher=launcher, program=program)
         output, error = process.communicate(timeout=120)
         return subprocess.CompletedProcess(words, process.returncode, output, error)
 
@@ -202,7 +231,7 @@ class Checkout:
         pip = stub.parent / "pip"
         pip.mkdir(parents=True)
         (pip / "__main__.py").write_text(_STUB_PIP)
-        stub.write_text(_STUB_PYTHON.format(python=sys.executable, pip=str(pip)))
+        stub.write_text(_STUB_PYTHON.format(python=os.path.realpath(sys.executable), pip=str(pip)))
         stub.chmod(stub.stat().st_mode | stat.S_IXUSR)
 
 

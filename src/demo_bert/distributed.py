@@ -1,7 +1,9 @@
 """Ranks and sums: the only file that reads launcher variables."""
 
+import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -9,6 +11,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from demo_bert.errors import FailureError
+
+_LOG = logging.getLogger(__name__)
 _BUCKET_ELEMENTS = 8 << 20
 
 
@@ -55,9 +60,13 @@ def join(world: World, process_group: str, *, timeout_s: float = 600.0) -> None:
         world: From `place`.
         process_group: "gloo", "nccl" or "hccl".
         timeout_s: How long a sum may take before it is an error.
+
+    Raises:
+        FailureError: They did not come. So do all functions below that ask the others.
     """
     if world.world_size > 1:
-        dist.init_process_group(process_group, timeout=timedelta(seconds=timeout_s))
+        with _answered():
+            dist.init_process_group(process_group, timeout=timedelta(seconds=timeout_s))
 
 
 def leave(world: World) -> None:
@@ -110,7 +119,8 @@ def sum_numbers(values: Sequence[float], world: World, device: torch.device) -> 
         return list(values)
     dtype = torch.float32 if device.type == "hpu" else torch.float64
     tensor = torch.tensor(values, dtype=dtype, device=device)
-    dist.all_reduce(tensor)
+    with _answered():
+        dist.all_reduce(tensor)
     return tensor.tolist()
 
 
@@ -125,7 +135,8 @@ def sum_tensor(tensor: Tensor, world: World) -> Tensor:
         The same tensor.
     """
     if world.world_size > 1:
-        dist.all_reduce(tensor)
+        with _answered():
+            dist.all_reduce(tensor)
     return tensor
 
 
@@ -136,12 +147,27 @@ def wait_for_all(world: World) -> None:
         world: From `place`.
     """
     if world.world_size > 1:
-        dist.barrier()
+        with _answered():
+            dist.barrier()
 
 
 def _sum_bucket(gradients: list[Tensor]) -> None:
     flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-    dist.all_reduce(flat)
+    with _answered():
+        dist.all_reduce(flat)
     parts = flat.split([gradient.numel() for gradient in gradients])
     for gradient, part in zip(gradients, parts, strict=True):
         gradient.copy_(part.view_as(gradient))
+
+
+@contextmanager
+def _answered() -> Iterator[None]:
+    """Turns what torch raises where another worker is gone into one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        _LOG.debug("%s", error)
+        raise FailureError(
+            "another worker is gone or does not answer; the same command goes on from the newest"
+            " checkpoint"
+        ) from error

@@ -21,15 +21,3 @@ def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
         The sum, a float32 scalar; 0 where no row has a label.
     """
     return F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
-
-
-def count_labels(labels: Tensor) -> int:
-    """How many rows the loss is summed over.
-
-    Args:
-        labels: (B,) int64.
-
-    Returns:
-        The count.
-    """
-    return int((labels != IGNORED).sum())

@@ -15,11 +15,8 @@ from typing import Any
 from demo_bert.errors import DiskError, RunDirectoryError
 from demo_bert.files import write_text
 
-_BEFORE_THE_RECORD = ("run.lock", "logs")
+_BEFORE_THE_RECORD = re.compile(r"run\.lock|logs|\.run\.json\..*|seed-\d+")
 """What a run makes before its run.json; a directory with nothing else holds no run yet."""
-
-# What a run leaves that was killed before its record was written.
-_BEFORE_RECORD = re.compile(r"run\.lock|\.run\.json\..*|seed-\d+")
 
 
 class RunDirectory:
@@ -47,8 +44,8 @@ class RunDirectory:
             RunDirectoryError: The file is damaged, or the directory holds something else.
         """
         if not self.record_path.exists():
-            if self.path.is_dir() and any(
-                entry.name not in _BEFORE_THE_RECORD for entry in self.path.iterdir()
+            if self.path.is_dir() and not all(
+                _BEFORE_THE_RECORD.fullmatch(entry.name) for entry in self.path.iterdir()
             ):
                 raise RunDirectoryError(
                     f"-o {self.path}: is not empty and holds no run; give an empty or new directory"

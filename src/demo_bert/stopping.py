@@ -1,5 +1,6 @@
 """Stop requests: SIGTERM, SIGINT, SIGUSR1 and a time limit ask; the loop stops where it is safe."""
 
+import os
 import signal
 import threading
 import time
@@ -13,9 +14,11 @@ class StopRequests:
 
     Args:
         max_time_s: Seconds after which the run is asked to stop; None for no limit.
+        is_supervised: Whether the process that started this one is to outlive it: its end asks too.
     """
 
-    def __init__(self, max_time_s: float | None = None) -> None:
+    def __init__(self, max_time_s: float | None = None, *, is_supervised: bool = False) -> None:
+        self._supervisor = os.getppid() if is_supervised else None
         self._deadline = None if max_time_s is None else time.monotonic() + max_time_s
         self._signal: int | None = None
         self._previous: dict[int, object] = {}
@@ -40,6 +43,8 @@ class StopRequests:
             return signal.Signals(self._signal).name
         if self._deadline is not None and time.monotonic() >= self._deadline:
             return "the time limit"
+        if self._supervisor is not None and os.getppid() != self._supervisor:
+            return "the end of the process that started the workers"
         return None
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:

@@ -1,6 +1,9 @@
 """The client's checks of the environment, and its deadline."""
 
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -19,10 +22,18 @@ def online(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_nothing_is_sent_unasked() -> None:
-    from huggingface_hub import constants
-
-    assert constants.HF_HUB_DISABLE_TELEMETRY
-    assert constants.HF_HUB_DISABLE_XET
+    # In a process of its own: the library reads the environment once, when it is imported.
+    program = (
+        "from demo_bert.hub import client; client.prepare();"
+        "from huggingface_hub import constants as c;"
+        "print(c.HF_HUB_DISABLE_TELEMETRY, c.HF_HUB_DISABLE_XET)"
+    )
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    environ["PYTHONPATH"] = os.pathsep.join(sys.path)
+    told = subprocess.run(
+        [sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=True
+    )
+    assert told.stdout.split() == ["True", "True"]
 
 
 @pytest.mark.parametrize("address", ["hub.example", "ftp://hub.example", "http://"])

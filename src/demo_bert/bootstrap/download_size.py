@@ -18,7 +18,7 @@ _CONNECTIONS = 8
 _LARGE_BYTES = 20_000_000
 
 # pip -v names each file whose metadata it could read on its own. Where the index has no such
-# metadata, pip must fetch the file to read it, and says its size as it begins.
+# metadata, pip must fetch the file to read it, and shows its name or address and its size then.
 _METADATA_OF = re.compile(r"Obtaining dependency information for \S+ from (\S+)\.metadata\s")
 _LOCAL_FILE = re.compile(r"^\s*Processing (/\S+\.(?:whl|tar\.gz))\s", re.MULTILINE)
 _FETCHING = re.compile(
@@ -83,8 +83,8 @@ def measure(child: Child, env: Mapping[str, str], *, until_s: float) -> tuple[Do
         said = child.said()
         addresses = {_name_in(address): address for address in _METADATA_OF.findall(said)}
         fetching = {
-            name: round(float(number) * _UNITS[unit])
-            for name, number, unit in _FETCHING.findall(said)
+            _name_in(shown): round(float(number) * _UNITS[unit])
+            for shown, number, unit in _FETCHING.findall(said)
         }
         # pip before 23.3 fetches all files at the end of a dry run: by then they are all named.
         is_all_named = status == 0 or any(name in addresses for name in fetching)

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from demo_bert.bootstrap.existing_torch import find_torch
 from demo_bert.bootstrap.lines import Lines
-from demo_bert.bootstrap.place import Place, work_left
+from demo_bert.bootstrap.place import Place, require_fit, work_left
 from demo_bert.errors import DiskError, UserError
 
 _INTERRUPTED = 130
@@ -69,13 +69,14 @@ def ensure_for_development(root: Path) -> Path:
 
 
 def _make_ready(place: Place, *, with_tools: bool) -> None:
+    work = work_left(place, with_tools=with_tools)
     if place.is_running():
-        if work_left(place, None, with_tools=with_tools) == "none":
+        if work == "none":
             return
         # What this interpreter finds is the environment's own: the one below it has to look.
         _become(os.path.realpath(sys.executable))
     kept, passed_over = find_torch(sys.path, place.root / "pyproject.toml")
-    work = work_left(place, kept, with_tools=with_tools)
+    require_fit(place, None if work == "all" else kept)
     if work == "none":
         return
     # Imported here, as it takes longer than all of the above.
@@ -86,7 +87,7 @@ def _make_ready(place: Place, *, with_tools: bool) -> None:
         if work == "all":
             require_room(place)
         with _ended_by_signals(), _one_at_a_time(place, lines) as lock:
-            work = work_left(place, kept, with_tools=with_tools)
+            work = work_left(place, with_tools=with_tools)
             if work != "none":
                 making = Making(place, lock=lock, lines=lines, with_tools=with_tools)
                 making.run(work, kept, passed_over=passed_over)
@@ -140,7 +141,7 @@ def _ended_by_signals() -> Iterator[None]:
 
 def _explained(error: OSError, place: Place) -> DiskError | UserError:
     path = error.filename or place.directory
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
         return UserError(
             f"{path}: cannot be written ({error.strerror}); set DEMO_BERT_VENV to a directory that"
             " can be made and written"

@@ -1,6 +1,7 @@
 """The torch that an interpreter has already: a vendor's container brings one that must stay."""
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,11 @@ class Kept:
 
     torch: Distribution
     directories: tuple[str, ...]
+
+    def is_vendors(self) -> bool:
+        """Whether no package index has it: its build is named, and is none of torch's own."""
+        _, _, build = self.torch.version.partition("+")
+        return bool(build) and not re.fullmatch(r"cpu|cu[0-9]+", build)
 
     def is_there(self) -> bool:
         """Whether it is still what it was."""

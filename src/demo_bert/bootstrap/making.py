@@ -201,26 +201,31 @@ class Making:
             for earlier in downloads:
                 download = download.without(earlier)
             downloads.append(download)
-        self._require_disk(downloads)
+        self._announce(wanted, downloads)
         for each, download in zip(wanted, downloads, strict=True):
-            label = self._next_step(f"{_title(each)}: {_described(download)}")
+            label = self._next_step(_title(each))
             remote_bytes = download.remote_bytes if download.is_complete else None
             self._installer.install(each, label, remote_bytes=remote_bytes)
 
-    def _require_disk(self, downloads: list[Download]) -> None:
+    def _announce(self, wanted: list[Wanted], downloads: list[Download]) -> None:
+        """Says what is fetched, how large it is and where it goes; refuses what cannot fit."""
         remote_bytes = sum(download.remote_bytes for download in downloads)
         local_bytes = sum(download.local_bytes for download in downloads)
+        needed_bytes = round(remote_bytes * (1 + _LEAST_UNPACKED) + local_bytes * _LEAST_UNPACKED)
         directory = self._place.directory
         free_bytes = free_disk(directory)
-        needed_bytes = round(remote_bytes * (1 + _LEAST_UNPACKED) + local_bytes * _LEAST_UNPACKED)
-        room = f"to {directory}, where {show_bytes(free_bytes)} are free"
+        total = f"{show_bytes(remote_bytes)} to download"
         if not all(download.is_complete for download in downloads):
-            known = f"more than {show_bytes(remote_bytes)}" if remote_bytes else "of unknown size"
-            self._lines.say(f"download: {known}, as the index does not tell all sizes; {room}")
-        else:
-            self._lines.say(
-                f"download: {show_bytes(remote_bytes)}, less what pip has in its cache; {room}"
-            )
+            total = f"more than {total} (the index does not tell all sizes)"
+        parts = (
+            f"{_title(each)}: {_described(download)}"
+            for each, download in zip(wanted, downloads, strict=True)
+        )
+        self._lines.say(f"{total}: {'; '.join(parts)}")
+        self._lines.say(
+            f"they go to {directory}, where {show_bytes(free_bytes)} are free; what pip has in its"
+            " cache is not fetched again"
+        )
         if free_bytes < needed_bytes:
             raise DiskError(
                 f"{directory}: {show_bytes(free_bytes)} are free, and at least"
@@ -231,7 +236,7 @@ class Making:
 
 def _title(wanted: Wanted) -> str:
     if wanted.name == TORCH:
-        return f"{wanted.requirements[0].replace('==', ' ')} and the libraries it names"
+        return f"{wanted.requirements[0].replace('==', ' ')} and its libraries"
     purpose = " for ./check" if wanted.name == "tools" else ""
     return counted(len(wanted.requirements), "package") + purpose
 
@@ -239,14 +244,12 @@ def _title(wanted: Wanted) -> str:
 def _described(download: Download) -> str:
     parts: list[str] = []
     if download.remote:
-        files = counted(len(download.remote), "file")
-        parts.append(f"{show_bytes(download.remote_bytes)} in {files}")
+        parts.append(show_bytes(download.remote_bytes))
     if download.local:
-        files = counted(len(download.local), "file")
-        parts.append(f"{show_bytes(download.local_bytes)} in {files} of this machine")
+        parts.append(f"{show_bytes(download.local_bytes)} from this machine")
     if not download.is_complete:
-        return "at least " + " and ".join(parts) if parts else "the index does not tell the size"
-    return " and ".join(parts) or "nothing to fetch"
+        return "at least " + " and ".join(parts) if parts else "unknown"
+    return " and ".join(parts) or "nothing"
 
 
 def _is_ours_or_empty(place: Place) -> bool:

@@ -45,8 +45,9 @@ def explain(said: str, log: Path) -> FailureError:
         )
     if wanted:
         python = f"Python {sys.version_info.major}.{sys.version_info.minor}"
+        lacks = "offers no" if "(from versions: none)" in said else "offers other versions than"
         return NetworkError(
-            f"the package index has no {wanted[1]} for {python} on this platform ({log}); use"
+            f"the package index {lacks} {wanted[1]} for {python} on this platform ({log}); use"
             " another index (PIP_INDEX_URL; DEMO_BERT_TORCH_INDEX for torch) or a Python from 3.11"
             " to 3.14"
         )

@@ -10,6 +10,7 @@ from typing import Literal
 
 from demo_bert.bootstrap.existing_torch import Kept
 from demo_bert.bootstrap.interpreter import Distribution
+from demo_bert.errors import UserError
 from demo_bert.files import sha256_of
 
 Work = Literal["none", "tools", "pins", "all"]
@@ -105,9 +106,7 @@ class Place:
         Returns:
             What `read_record` gives once it has been written.
         """
-        system = os.uname()
-        machine = f"{system.sysname} {system.machine}"
-        return Record(sha256_of(self.pins), os.path.realpath(self.python), machine, kept)
+        return Record(sha256_of(self.pins), os.path.realpath(self.python), _machine(), kept)
 
 
 def read_record(path: Path) -> Record | None:
@@ -153,15 +152,41 @@ def tools_text(place: Place) -> str:
     return f"{sha256_of(place.pins)} {sha256_of(place.tool_pins)}\n"
 
 
-def work_left(place: Place, kept: Kept | None, *, with_tools: bool) -> Work:
-    """What has to be done before the environment can be used.
+def require_fit(place: Place, kept: Kept | None) -> None:
+    """Makes sure that an environment that is ready is one for this machine and this interpreter.
 
-    An environment stays as it is when another interpreter calls, unless that one brings a torch
-    of its own: what was made on top of a vendor's torch is never traded for a plain one.
+    It is not made anew where it is not: it may be in use elsewhere, by another machine that shares
+    the disk or outside of this container.
 
     Args:
         place: The checkout.
-        kept: The torch that the calling interpreter brings, or None.
+        kept: The torch that the calling interpreter brings, or None where that does not matter.
+
+    Raises:
+        UserError: It was made for another kind of machine, or without the vendor's torch that
+            this interpreter brings.
+    """
+    record = read_record(place.ready)
+    if record is None:
+        return
+    if record.machine != _machine():
+        problem = f"was made for {record.machine}, and this is {_machine()}"
+    elif kept and kept.is_vendors() and (record.kept is None or record.kept.torch != kept.torch):
+        problem = f"was made without the torch {kept.torch.version} that this interpreter has"
+    else:
+        return
+    raise UserError(
+        f"{place.directory} {problem}; set DEMO_BERT_VENV to another directory, or delete it"
+    )
+
+
+def work_left(place: Place, *, with_tools: bool) -> Work:
+    """What has to be done before the environment can be used.
+
+    An environment that works stays as it is, whichever interpreter calls: a run may be using it.
+
+    Args:
+        place: The checkout.
         with_tools: Whether the tools of ./check are needed too.
 
     Returns:
@@ -170,18 +195,20 @@ def work_left(place: Place, kept: Kept | None, *, with_tools: bool) -> Work:
     record = read_record(place.ready)
     if record is None or not place.python.exists():
         return "all"
-    now = place.record_now(kept)
-    if (record.python, record.machine) != (now.python, now.machine):
-        return "all"
-    if kept is not None and (record.kept is None or record.kept.torch != kept.torch):
+    if record.python != os.path.realpath(place.python):
         return "all"
     if record.kept is not None and not record.kept.is_there():
         return "all"
-    if record.lock != now.lock:
+    if record.lock != sha256_of(place.pins):
         return "pins"
     if with_tools and not _says(place.tools, tools_text(place)):
         return "tools"
     return "none"
+
+
+def _machine() -> str:
+    system = os.uname()
+    return f"{system.sysname} {system.machine}"
 
 
 def _says(path: Path, text: str) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from demo_bert.checkpoint import Checkpoint, newest, of_step
+from demo_bert.checkpoint import Checkpoint, newest, of_step, set_aside_after
 from demo_bert.commands.logs import also_to_file, remove, to_handler, to_standard_error
 from demo_bert.commands.run_plan import plan_run
 from demo_bert.commands.run_records import (
@@ -23,6 +23,7 @@ from demo_bert.commands.run_records import (
     open_directory,
     results_of,
     run_record,
+    seeds_record,
 )
 from demo_bert.commands.starting_weights import StartingWeights, find_starting_weights
 from demo_bert.commands.worker import Worker
@@ -69,7 +70,9 @@ class FineTuning:
         self.world = place()
         self.backend = select(settings.device, local_rank=self.world.local_rank)
         limit = settings.max_time.seconds if settings.max_time else None
-        self.stops = StopRequests(limit)
+        self.stops = StopRequests(limit, is_supervised=self.world.world_size > 1)
+        self.parent: RunDirectory | None = None
+        """The directory above those of the seeds, with `--seeds`."""
         self._start: StartingWeights | None = None
         self._data: TaskData | None = None
 
@@ -103,7 +106,7 @@ class FineTuning:
         """
         results, directory = self.run_one(self.settings, self.origins)
         if self.world.is_first:
-            say(final_lines(results, directory))
+            say(final_lines(results, directory, is_pair=results["data"].get("is_pair")))
         return 0
 
     def run_one(
@@ -121,10 +124,12 @@ class FineTuning:
         Raises:
             DemoBertError: As the table in `errors.py` says.
         """
-        settings, origins = self._with_recipe(settings, origins)
-        directory, is_new = open_directory(COMMAND, settings)
+        settings, origins = self.with_recipe(settings, origins)
+        directory = open_directory(COMMAND, settings)
         finished = directory.results()
-        if finished is not None and finished.get("status") == "complete":
+        wait_for_all(self.world)  # nobody makes a directory before all have looked
+        is_complete = finished is not None and finished.get("status") == "complete"
+        if finished is not None and is_complete and not isinstance(settings.resume, int):
             if self.world.is_first:
                 _LOG.info("%s: this run is finished; --new makes another", directory.path)
             return finished, directory.path
@@ -141,7 +146,6 @@ class FineTuning:
             settings,
             origins,
             {
-                "global_batch_size": (plan.global_batch_size,),
                 "warmup": (plan.warmup_steps,),
                 "learning_rate": (plan.learning_rate,),
             },
@@ -167,12 +171,9 @@ class FineTuning:
             hardware=self.backend.describe(),
         )
         if not self.world.is_first:
-            checkpoint = self._find_checkpoint(directory, record, resume=settings.resume)
-            return self._finish(worker, directory, checkpoint, emit=_say_nothing, record=record), (
-                directory.path
-            )
+            return self._as_other(worker, directory, record=record), directory.path
         with directory.locked():
-            log = also_to_file(directory.logs / f"rank-{self.world.rank}.log")
+            log = also_to_file(directory.logs / "rank-0.log")
             try:
                 opening = opening_table(COMMAND, settings, origins)
                 self._announce(opening, worker)
@@ -180,9 +181,18 @@ class FineTuning:
             finally:
                 remove(log)
 
-    def _with_recipe(
+    def with_recipe(
         self, settings: TrainingSettings, origins: Mapping[str, Origin]
     ) -> tuple[TrainingSettings, dict[str, Origin]]:
+        """The settings with the recipe's values, and the global batch of these workers.
+
+        Args:
+            settings: As resolved.
+            origins: Where each came from.
+
+        Returns:
+            Both, filled in.
+        """
         recipe = self.task.recipe
         filled, found = with_defaults(
             settings,
@@ -198,8 +208,11 @@ class FineTuning:
             },
             where=self.task.name,
         )
-        assert isinstance(filled, TrainingSettings)
-        return filled, found
+        assert filled.batch_size is not None
+        batch = filled.batch_size[0] * self.world.world_size
+        return with_defaults(
+            filled, found, {"global_batch_size": (batch,)}, where=f"{self.task.name}, -b x workers"
+        )
 
     def _inputs(self, settings: TrainingSettings) -> tuple[StartingWeights, TaskData]:
         """Weights and data, read once for all seeds."""
@@ -263,6 +276,12 @@ class FineTuning:
         """Rank 0's part: it writes and speaks."""
         settings = worker.settings
         checkpoint = self._find_checkpoint(directory, record, resume=settings.resume)
+        if checkpoint is not None and isinstance(settings.resume, int):
+            set_aside_after(directory.checkpoints, checkpoint.step)
+            if finished := directory.results():
+                directory.write_results({**finished, "status": "stopped"})
+        if self.parent is not None and self.parent.record() is None:
+            self.parent.write_record(seeds_record(record, COMMAND, self.settings, self.origins))
         if directory.record() is None:
             directory.write_record(record)
         every = settings.log_every.steps if settings.log_every else None
@@ -280,6 +299,17 @@ class FineTuning:
                 tensorboard.close()
                 to_standard_error(settings.log_level)
 
+    def _as_other(
+        self, worker: Worker, directory: RunDirectory, *, record: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Every other rank's part: it keeps its own log."""
+        checkpoint = self._find_checkpoint(directory, record, resume=worker.settings.resume)
+        log = also_to_file(directory.logs / f"rank-{self.world.rank}.log")
+        try:
+            return self._finish(worker, directory, checkpoint, emit=_say_nothing, record=record)
+        finally:
+            remove(log)
+
     def _find_checkpoint(
         self, directory: RunDirectory, record: Mapping[str, Any], *, resume: int | str
     ) -> Checkpoint | None:
@@ -292,8 +322,9 @@ class FineTuning:
             found = of_step(directory.checkpoints, resume)
         elif recorded is not None:
             found, complaints = newest(directory.checkpoints)
+            instead = found.path.name if found else "the starting weights"
             for complaint in complaints:
-                _LOG.warning("%s; the one before it is used", complaint)
+                _LOG.warning("%s; going on from %s", complaint, instead)
         wait_for_all(self.world)
         return found
 
@@ -306,40 +337,52 @@ class FineTuning:
         emit: Callable[..., object],
         record: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """Trains to the end or to a stop, and writes what is to stay."""
-        finish = partial(
-            results_of,
+        """Trains to the end, to a stop or to a failure."""
+        end = partial(self._end, worker, directory, emit=emit, record=record)
+        try:
+            reason = worker.train(
+                checkpoint, directory.checkpoints, emit=emit, stop_reason=lambda: self.stops.reason
+            )
+        except TrainingError as error:
+            end("failed", message=str(error))
+            raise
+        results = end("complete" if reason is None else "stopped")
+        wait_for_all(self.world)  # the first to end ends all
+        if reason is not None:
+            command = going_on_command(self.argv, self.settings, self.parent or directory)
+            raise StopRequested(
+                f"stopped by {reason} after step {worker.step} of {worker.plan.num_steps}, saved;"
+                f" it goes on with: {command}"
+            )
+        return results
+
+    def _end(
+        self,
+        worker: Worker,
+        directory: RunDirectory,
+        status: str,
+        *,
+        emit: Callable[..., object],
+        record: Mapping[str, Any],
+        **fields: object,
+    ) -> dict[str, Any]:
+        """Writes what is to stay of an attempt."""
+        emit("end", status=status, step=worker.step, **fields)
+        if self.world.is_first and status == "complete":
+            worker.save_model(directory.model)
+            assert worker.scores is not None
+            write_text(directory.path / "predictions.tsv", worker.scores.predictions)
+        results = results_of(
             COMMAND,
+            status=status,
             worker=worker,
             directory=directory,
             started=self.started,
             record=record,
         )
-        try:
-            reason = worker.train(
-                checkpoint, directory.checkpoints, emit=emit, stop_reason=lambda: self.stops.reason
-            )
-        except TrainingError:
-            if self.world.is_first:
-                emit("end", status="failed")
-                directory.write_results(finish(status="failed"))
-                write_report(directory.path)
-            raise
-        status = "complete" if reason is None else "stopped"
-        emit("end", status=status, step=worker.step)
-        if self.world.is_first and reason is None:
-            worker.save_model(directory.model)
-            assert worker.scores is not None
-            write_text(directory.path / "predictions.tsv", worker.scores.predictions)
-        results = finish(status=status)
         if self.world.is_first:
             directory.write_results(results)
             write_report(directory.path)
-        if reason is not None:
-            raise StopRequested(
-                f"stopped by {reason} after step {worker.step} of {worker.plan.num_steps}, saved;"
-                f" it goes on with: {going_on_command(self.argv, directory)}"
-            )
         return results
 
 

@@ -5,12 +5,11 @@ import logging
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from demo_bert.commands.not_yet import refuse_what_is_missing
-from demo_bert.run_directory import RunDirectory
-from demo_bert.settings import Origin, TrainingSettings, as_records, default_output_dir
+from demo_bert.errors import DemoBertError
+from demo_bert.settings import Origin, TrainingSettings
 
 if TYPE_CHECKING:
     from demo_bert.commands.fine_tune import FineTuning
@@ -34,10 +33,9 @@ def run(settings: TrainingSettings, origins: Mapping[str, Origin], argv: Sequenc
         DemoBertError: As the table in `errors.py` says.
     """
     started = time.time()
-    from demo_bert.commands.fine_tune import FineTuning
     from demo_bert.commands.logs import to_standard_error
-    from demo_bert.distributed import is_worker
-    from demo_bert.launch.local import num_local_workers, run_workers
+    from demo_bert.distributed import is_worker, place
+    from demo_bert.launch.local import let_first_speak, num_local_workers, run_workers
 
     to_standard_error(settings.log_level)
     refuse_what_is_missing(settings, origins)
@@ -47,38 +45,45 @@ def run(settings: TrainingSettings, origins: Mapping[str, Origin], argv: Sequenc
         num_workers = num_local_workers(settings.workers, device=settings.device)
         if num_workers > 1:
             return run_workers(argv, num_workers=num_workers, timeout=settings.timeout)
-    with FineTuning(settings, origins, argv, started=started) as fine_tuning:
-        if settings.seeds is None:
-            return fine_tuning.run()
-        return _run_seeds(fine_tuning, settings, origins, argv=argv)
+    # Not before: what starts workers needs none of it.
+    from demo_bert.commands.fine_tune import FineTuning
+
+    try:
+        with FineTuning(settings, origins, argv, started=started) as fine_tuning:
+            if settings.seeds is None:
+                return fine_tuning.run()
+            return _run_seeds(fine_tuning, settings, origins)
+    except DemoBertError:
+        let_first_speak(place().rank)
+        raise
 
 
 def _run_seeds(
-    fine_tuning: "FineTuning",
-    settings: TrainingSettings,
-    origins: Mapping[str, Origin],
-    *,
-    argv: Sequence[str],
+    fine_tuning: "FineTuning", settings: TrainingSettings, origins: Mapping[str, Origin]
 ) -> int:
     """A run for each seed, in `seed-<s>/`, and their mean above them."""
+    from demo_bert.commands.run_records import open_directory
+    from demo_bert.distributed import wait_for_all
     from demo_bert.report.console import say
     from demo_bert.report.page import write_report
     from demo_bert.report.summary import final_lines
 
     assert settings.seeds is not None
-    parent = RunDirectory(Path(settings.output_dir or default_output_dir(COMMAND, settings)))
-    parent.record()
+    parent = open_directory(COMMAND, fine_tuning.with_recipe(settings, origins)[0])
+    wait_for_all(fine_tuning.world)  # nobody makes a directory before all have looked
+    fine_tuning.parent = parent
     results: list[dict[str, Any]] = []
     for seed in range(settings.seed, settings.seed + settings.seeds):
         one = dataclasses.replace(
-            settings, seed=seed, seeds=None, output_dir=str(parent.path / f"seed-{seed}")
+            settings,
+            seed=seed,
+            seeds=None,
+            output_dir=str(parent.path / f"seed-{seed}"),
+            new=False,
+            resume=settings.resume if isinstance(settings.resume, int) else "auto",
         )
-        result, directory = fine_tuning.run_one(one, origins)
+        result, _ = fine_tuning.run_one(one, origins)
         results.append(result)
-        if fine_tuning.world.is_first and parent.record() is None:
-            record = RunDirectory(directory).record() or {}
-            records = as_records(COMMAND, settings, origins)
-            parent.write_record({**record, "argv": list(argv), "settings": records})
     if fine_tuning.world.is_first:
         summary = _summary(results)
         parent.write_results(summary)

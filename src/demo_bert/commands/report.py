@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from demo_bert.report.comparison import PAGE_NAME, comparison_lines, write_comparison
+from demo_bert.report.console import say
 from demo_bert.report.page import write_report
 from demo_bert.report.record import read_run
 from demo_bert.settings import Origin, ReportSettings
@@ -28,9 +29,9 @@ def run(settings: ReportSettings, origins: Mapping[str, Origin], argv: Sequence[
     """
     directories = [Path(name) for name in settings.runs]
     if len(directories) == 1:
-        print(write_report(directories[0]))
+        say([str(write_report(directories[0]))])
         return 0
     runs = [read_run(directory) for directory in directories]
-    print("\n".join(comparison_lines(runs)))
-    print(write_comparison(runs, Path(PAGE_NAME)))
+    say(comparison_lines(runs))
+    say([str(write_comparison(runs, Path(PAGE_NAME)))])
     return 0

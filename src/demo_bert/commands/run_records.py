@@ -33,7 +33,7 @@ WARM_UP_STEPS = 3
 """First steps of each attempt that the throughput leaves out."""
 
 
-def open_directory(command: str, settings: TrainingSettings) -> tuple[RunDirectory, bool]:
+def open_directory(command: str, settings: TrainingSettings) -> RunDirectory:
     """The directory that these settings run in.
 
     Args:
@@ -41,16 +41,20 @@ def open_directory(command: str, settings: TrainingSettings) -> tuple[RunDirecto
         settings: The recipe's values filled in.
 
     Returns:
-        The directory, not yet made, and whether no run is in it.
+        The directory: the one that holds the run, or one that is not yet made.
 
     Raises:
-        RunDirectoryError: It holds something else.
+        RunDirectoryError: It holds something else, or nothing where a step is to be taken up.
     """
     directory = RunDirectory(Path(settings.output_dir or default_output_dir(command, settings)))
     recorded = directory.record()
+    if recorded is None and isinstance(settings.resume, int):
+        raise RunDirectoryError(
+            f"--resume {settings.resume}: no run is in {directory.path}; name its directory by -o"
+        )
     if recorded is not None and (settings.new or settings.resume == "never"):
-        return RunDirectory(beside(directory.path)), True
-    return directory, recorded is None
+        return RunDirectory(beside(directory.path))
+    return directory
 
 
 def run_record(
@@ -79,23 +83,18 @@ def run_record(
     Returns:
         Plain values, without secrets.
     """
-    versions = {"demo_bert": __version__, "python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "not installed"
     return {
         "schema_version": 1,
         "command": command,
         "argv": [redact(argument) for argument in argv],
         "digest": result_settings_digest(command, settings),
         "settings": as_records(command, settings, origins),
-        "versions": versions,
+        "versions": _versions(),
         "hardware": dict(hardware),
         "data": {
             "name": data.name,
             "sample": data.is_sample,
+            "is_pair": data.is_pair,
             "licence": data.licence,
             "source": data.source,
             "files": [dict(file) for file in data.files],
@@ -112,6 +111,29 @@ def run_record(
     }
 
 
+def seeds_record(
+    record: Mapping[str, Any],
+    command: str,
+    settings: TrainingSettings,
+    origins: Mapping[str, Origin],
+) -> dict[str, Any]:
+    """The content of run.json above the directories of the seeds.
+
+    Args:
+        record: Of the first seed's run.
+        command: The command's name.
+        settings: With `seeds`.
+        origins: Where each came from.
+
+    Returns:
+        The same but for what only one seed has.
+    """
+    whole = {each["name"]: each for each in as_records(command, settings, origins)}
+    own = ("seed", "seeds", "output_dir")
+    records = [whole[each["name"]] if each["name"] in own else each for each in record["settings"]]
+    return {**record, "settings": records}
+
+
 def check_same_inputs(record: Mapping[str, Any], recorded: Mapping[str, Any]) -> None:
     """Refuses to go on with other data or other starting weights.
 
@@ -123,11 +145,11 @@ def check_same_inputs(record: Mapping[str, Any], recorded: Mapping[str, Any]) ->
         RunDirectoryError: Something differs.
     """
 
-    def hashes(run: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    def hashes(run: Mapping[str, Any]) -> tuple[list[str], list[str], dict[str, Any]]:
         data = [file["sha256"] for file in run["data"]["files"]]
-        return data, sorted(run["init_checkpoint"]["sha256"].values())
+        return data, sorted(run["init_checkpoint"]["sha256"].values()), run["model_config"]
 
-    names = ("the data", "the starting weights")
+    names = ("the data", "the starting weights", "the model's configuration")
     changed = [
         name
         for name, now, then in zip(names, hashes(record), hashes(recorded), strict=True)
@@ -189,19 +211,36 @@ def results_of(
     }
 
 
-def going_on_command(argv: Sequence[str], directory: RunDirectory) -> str:
+def going_on_command(
+    argv: Sequence[str], settings: TrainingSettings, directory: RunDirectory
+) -> str:
     """The command that goes on with a stopped run.
 
     Args:
         argv: The program's arguments.
-        directory: The run's.
+        settings: As resolved from them.
+        directory: The run's, or the one above those of the seeds.
 
     Returns:
-        One line for a shell.
+        One line for a shell: the same command where it finds the directory and its newest
+        checkpoint again, else one that names the directory, whose record has the rest.
     """
-    del directory  # the same command finds the same directory
-    kept = [redact(argument) for argument in argv if argument != "--new"]
-    return shlex.join(["./demo_bert", *kept])
+    if settings.resume == "auto" and not settings.new:
+        return shlex.join(["./demo_bert", *map(redact, argv)])
+    command = ["./demo_bert", "finetuning", "-o", str(directory.path)]
+    if settings.workers is not None:
+        command += ["-v"] if settings.workers == "auto" else ["-v", str(settings.workers)]
+    return shlex.join(command)
+
+
+def _versions() -> dict[str, str]:
+    versions = {"demo_bert": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions
 
 
 def _throughput(worker: "Worker", events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -6,19 +6,16 @@ command line is said before torch is there.
 Shapes: N examples, C classes.
 """
 
-import logging
-import re
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from demo_bert.commands.classes import Classes, advice, read_classes
 from demo_bert.commands.run_facts import RunFacts, read_run_facts
 from demo_bert.data.tables import TextExample
 from demo_bert.errors import ModelError, UsageError
-from demo_bert.report.fields import items, text
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -29,17 +26,10 @@ if TYPE_CHECKING:
     from demo_bert.model.convert import LoadedWeights
     from demo_bert.tasks.task import Scores, Task
 
-_LOG = logging.getLogger(__name__)
-
 Announce = Callable[[str], None]
 
 _TOKENS = 8192  # of a batch, as while training: the same batches give the same bits
 _EXAMPLES = 1024
-_NAMELESS = re.compile(r"LABEL_(\d+)")
-_CLASSIFIER = ("classifier.weight", "classifier.bias")
-_ARCHITECTURE = "BertForSequenceClassification"
-_ONE_CLASS_EACH = "single_label_classification"
-_SHOWN_CLASSES = 8
 
 
 @dataclass(frozen=True)
@@ -88,16 +78,6 @@ class SavedModel:
 
 
 @dataclass(frozen=True)
-class Classes:
-    """How answers call a model's classes."""
-
-    labels: tuple[str, ...]
-    """The names."""
-    order: tuple[int, ...]
-    """For each of them, its place among the model's outputs."""
-
-
-@dataclass(frozen=True)
 class Answers:
     """What a model says to examples."""
 
@@ -128,7 +108,7 @@ def read_saved_model(name: str, *, announce: Announce) -> SavedModel:
     from demo_bert.model.vocabulary import STANDARD_VOCABULARY, build_tokenizer, read_vocabulary
 
     if name in SIZES:
-        raise ModelError(f"{name}: a published encoder, not yet trained to answer; {_advice(name)}")
+        raise ModelError(f"{name}: a published encoder, not yet trained to answer; {advice(name)}")
     path = Path(name).expanduser()
     directory = find_model(name, announce=announce)
     weights = read_model_directory(directory)
@@ -136,43 +116,10 @@ def read_saved_model(name: str, *, announce: Announce) -> SavedModel:
     return SavedModel(
         name=name,
         weights=weights,
-        labels=_labels(name, weights, directory),
+        labels=read_classes(name, weights, directory),
         tokenizer=build_tokenizer(vocabulary, **vars(weights.case_rules)),
         run=read_run_facts(path) if directory == path / "model" else None,
     )
-
-
-def match_classes(model: SavedModel, labels: Sequence[str], *, task: str) -> Classes:
-    """Which of a model's classes is which of a data set's.
-
-    Args:
-        model: The model.
-        labels: The data's classes.
-        task: The data's task, for messages.
-
-    Returns:
-        The data's names. Where the names of a model that is no run of ours differ, its classes are
-        taken in their order, and a warning says so.
-
-    Raises:
-        ModelError: Their number differs; or the model is that of a run on other classes.
-    """
-    wanted = tuple(labels)
-    if set(wanted) == set(model.labels):
-        return Classes(wanted, tuple(map(model.labels.index, wanted)))
-    if len(wanted) != len(model.labels) or model.run is not None:
-        of_run = f", trained on {model.run.task}," if model.run else ""
-        raise ModelError(
-            f"{model.name}{of_run} knows {_listed(model.labels)}; {task} has {_listed(wanted)};"
-            " score a model on the task that it was trained on"
-        )
-    _LOG.warning(
-        "%s calls its classes %s; they are taken as %s, in this order",
-        model.name,
-        ", ".join(model.labels),
-        ", ".join(wanted),
-    )
-    return Classes(wanted, tuple(range(len(wanted))))
 
 
 def answer(
@@ -247,7 +194,7 @@ def _module(model: SavedModel, task: "Task", *, is_pair: bool) -> "nn.Module":
     module = task.make_model(model.weights.config, model.labels)
     missing = fill(module, model.weights).missing
     if missing:
-        raise ModelError(f"{model.name}: {', '.join(missing)} missing; {_advice(model.name)}")
+        raise ModelError(f"{model.name}: {', '.join(missing)} missing; {advice(model.name)}")
     return module
 
 
@@ -286,56 +233,3 @@ def _cut(
             if num_tokens > max_seq_length:
                 found.append((place, num_tokens))
     return tuple(found)
-
-
-def _labels(name: str, weights: "LoadedWeights", directory: Path) -> tuple[str, ...]:
-    """The classes of a classifier of texts."""
-    lacking = [tensor for tensor in _CLASSIFIER if tensor not in weights.head]
-    if lacking:
-        raise ModelError(f"{name}: an encoder without {' and '.join(lacking)}; {_advice(name)}")
-    kind = _other_kind(directory / "config.json")
-    if kind is not None:
-        raise ModelError(f"{name}: a model of another kind ({kind}); {_advice(name)}")
-    count = len(weights.head[_CLASSIFIER[0]])
-    if count < 2:
-        raise ModelError(f"{name}: gives a number (one output), not a class; {_advice(name)}")
-    labels = weights.labels or tuple(f"LABEL_{number}" for number in range(count))
-    matches = [_NAMELESS.fullmatch(label) for label in labels]
-    if all(match and match[1] == str(number) for number, match in enumerate(matches)):
-        labels = tuple(map(str, range(count)))
-    if len(set(labels)) < count or any(map(_breaks_table, labels)):
-        raise ModelError(
-            f"{directory / 'config.json'}: id2label must give each of the {count} classes a name of"
-            " its own, in one line and without tabs"
-        )
-    return labels
-
-
-def _other_kind(config: Path) -> str | None:
-    """What a configuration says to be that is no classifier with one class for each text."""
-    from demo_bert.model.json_object import read_json_object
-
-    if not config.is_file():
-        return None
-    content = read_json_object(config)
-    architectures = [text(name) for name in items(content.get("architectures"))]
-    if architectures and _ARCHITECTURE not in architectures:
-        return architectures[0]
-    kind = text(content.get("problem_type"))
-    return kind if kind not in ("", _ONE_CLASS_EACH) else None
-
-
-def _breaks_table(label: str) -> bool:
-    return "\t" in label or label.splitlines() != [label]
-
-
-def _advice(name: str) -> str:
-    return (
-        "a classifier is needed; train one with:"
-        f" demo_bert finetuning -d bf16 -m {shlex.quote(name)} -t mrpc"
-    )
-
-
-def _listed(labels: Sequence[str]) -> str:
-    shown = ", ".join(labels[:_SHOWN_CLASSES]) + (", ..." if len(labels) > _SHOWN_CLASSES else "")
-    return f"{len(labels)} classes ({shown})"

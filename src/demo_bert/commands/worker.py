@@ -15,6 +15,7 @@ from demo_bert.commands.starting_weights import StartingWeights, fill_model
 from demo_bert.data.capacity import Capacity, capacities, expected_totals, fill, inert_batches
 from demo_bert.data.loader import ahead, micro_batches
 from demo_bert.distributed import World, sum_numbers, wait_for_all
+from demo_bert.errors import RunDirectoryError
 from demo_bert.evaluation import logits_of
 from demo_bert.hardware import Backend, Dtype
 from demo_bert.model.convert import save_model_directory
@@ -56,6 +57,7 @@ class Worker:
         self.start, self.data, self.backend, self.world = start, data, backend, world
         self.step = 0
         self.scores: Scores | None = None
+        self._saved_step = 0
         self._saved_at = time.monotonic()
         self._evaluated_at = time.monotonic()
         self.dtype = cast(Dtype, settings.dtype)
@@ -119,7 +121,10 @@ class Worker:
         """
         if checkpoint is not None:
             self._load(checkpoint)
-            emit("resume", step=self.step, path=str(checkpoint.path))
+            path = checkpoint.path.relative_to(checkpoints.parent)
+            emit("resume", step=self.step, path=str(path))
+        else:
+            emit("start", total_steps=self.plan.num_steps)
 
         def record(event: str, **fields: object) -> None:
             if event == "step":
@@ -170,7 +175,7 @@ class Worker:
             world=self.world,
             actions=actions,
         )
-        if reason is not None:
+        if reason is not None and self._saved_step != self.step:
             self._save(self.step, checkpoints, emit=record)
         elif self.scores is None:  # the last checkpoint was of the last step
             self._evaluate(self.step, emit=record)
@@ -244,19 +249,41 @@ class Worker:
                 step=step,
                 state={
                     "examples_consumed": step * self.plan.global_batch_size,
-                    "global_batch_size": self.plan.global_batch_size,
-                    "micro_batch_size": self.plan.micro_batch_size,
+                    **self._numbers(),
                 },
                 model=self.model.state_dict(),
                 optimizer=self.optimizer.state,
                 keep=self.settings.keep,
             )
             seconds = time.perf_counter() - started
-            emit("checkpoint", step=step, path=str(path), seconds=seconds)
+            place = path.relative_to(checkpoints.parent)
+            emit("checkpoint", step=step, path=str(place), seconds=seconds)
         wait_for_all(self.world)
+        self._saved_step = step
         self._saved_at = time.monotonic()
 
+    def _numbers(self) -> dict[str, int | float]:
+        """What must not change from one attempt to the next, for the run to go on exactly."""
+        plan = self.plan
+        return {
+            "global_batch_size": plan.global_batch_size,
+            "micro_batch_size": plan.micro_batch_size,
+            "num_steps": plan.num_steps,
+            "warmup_steps": plan.warmup_steps,
+            "learning_rate": plan.learning_rate,
+        }
+
     def _load(self, checkpoint: Checkpoint) -> None:
+        changed = [
+            f"{name} is {now:g}, was {checkpoint.state.get(name)}"
+            for name, now in self._numbers().items()
+            if checkpoint.state.get(name) != now
+        ]
+        if changed:
+            raise RunDirectoryError(
+                f"{checkpoint.path}: saved with other numbers: {', '.join(changed)};"
+                " give the former ones, or start anew with --new"
+            )
         self.model.load_state_dict(checkpoint.tensors("model"))
         with torch.no_grad():
             for name, tensor in checkpoint.tensors("optimizer").items():

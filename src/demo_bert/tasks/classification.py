@@ -9,7 +9,7 @@ Shapes: N examples, C classes. Standard library alone at import.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from demo_bert.data.tables import TextExample, check_labels, file_facts
@@ -130,10 +130,7 @@ class ClassificationTask:
             "labels": list(labels),
             "mistakes": [
                 {
-                    "index": examples[number].index,
-                    "text": examples[number].text,
-                    "text_b": examples[number].text_b,
-                    "label": examples[number].label,
+                    **asdict(examples[number]),
                     "prediction": labels[chosen[number]],
                     "score": round(float(certainty[number]), 6),
                 }
@@ -176,6 +173,18 @@ def metrics_of(confusion: Sequence[Sequence[int]], labels: Sequence[str]) -> dic
     return {"accuracy": accuracy, "f1_macro": sum(f1) / len(f1)}
 
 
+def has_pairs(splits: Mapping[str, Sequence[TextExample]]) -> bool:
+    """Whether the examples have two texts.
+
+    Args:
+        splits: Examples by split; all of one kind.
+
+    Returns:
+        True for pairs.
+    """
+    return any(example.text_b is not None for split in splits.values() for example in split[:1])
+
+
 def load_user_files(request: DataRequest, announce: Callable[[str], None]) -> TaskData:
     """The user's own files, split by name, or a tenth held out of a single one.
 
@@ -208,6 +217,7 @@ def load_user_files(request: DataRequest, announce: Callable[[str], None]) -> Ta
         labels=labels,
         source=", ".join(str(path) for path in request.paths),
         licence="the user's own",
+        is_pair=has_pairs(found.splits),
         files=file_facts(found.files),
         notes=tuple(found.notes),
     )

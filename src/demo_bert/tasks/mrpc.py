@@ -1,4 +1,4 @@
-"""MRPC: do two sentences say the same? (Microsoft Research Paraphrase Corpus, GLUE's split)
+"""MRPC: do two sentences say the same? (Microsoft Research Paraphrase Corpus, GLUE's split).
 
     ./demo_bert finetuning -d bf16 -m base -t mrpc -b 32 -s 128 -v
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from demo_bert.data.tables import file_facts
 from demo_bert.errors import NetworkError, UnreachableError
 from demo_bert.hub.sources import HubFile, HubSource
-from demo_bert.tasks.classification import ClassificationTask
+from demo_bert.tasks.classification import ClassificationTask, has_pairs
 from demo_bert.tasks.mrpc_files import LABELS, find_splits, read_found
 from demo_bert.tasks.task import DataRequest, Recipe, TaskData
 
@@ -92,9 +92,11 @@ def _standin(request: DataRequest, announce: Callable[[str], None], *, reason: s
 
 def _read(request: DataRequest, *, name: str, source: str) -> TaskData:
     found = find_splits(request.paths, training=request.labels is None)
+    splits = read_found(found, columns=request.columns)
     return TaskData(
         name=name,
-        splits=read_found(found, columns=request.columns),
+        splits=splits,
+        is_pair=has_pairs(splits),
         labels=LABELS,
         source=source,
         licence=_LICENCE,

@@ -82,6 +82,8 @@ class TaskData:
     """As its publisher states it; "the user's own" for a user's files."""
     is_sample: bool = False
     """Whether it is the embedded sample that stands in."""
+    is_pair: bool = False
+    """Whether an example has two texts."""
     files: Sequence[Mapping[str, object]] = ()
     """`path`, `sha256`, `size_bytes` of each file."""
     notes: tuple[str, ...] = ()

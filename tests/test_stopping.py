@@ -1,0 +1,83 @@
+"""Stop requests: signals and a time limit ask; two signals interrupt."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from demo_bert import stopping
+from demo_bert.stopping import StopRequests
+from small_run import ENVIRONMENT
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_asks_and_nothing_more(number: signal.Signals) -> None:
+    with StopRequests() as stops:
+        assert stops.reason is None
+        os.kill(os.getpid(), number)
+        assert stops.reason == number.name
+        assert stops.reason == number.name, "it is forgotten"
+
+
+def test_a_second_signal_interrupts() -> None:
+    with StopRequests() as stops:
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert stops.reason == "SIGTERM"
+
+
+def test_the_former_handlers_come_back_also_after_an_error() -> None:
+    before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)]
+    with pytest.raises(ValueError, match="broken"), StopRequests():
+        raise ValueError("broken")
+    assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)] == before
+
+
+def test_the_time_limit_asks_when_it_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(stopping.time, "monotonic", lambda: now[0])
+    stops = StopRequests(5.0)
+    for passed, reason in ((4.9, None), (5.0, "the time limit"), (900.0, "the time limit")):
+        now[0] = 100.0 + passed
+        assert stops.reason == reason
+
+
+def test_outside_the_main_thread_the_time_limit_works_and_signals_are_left_alone() -> None:
+    reasons = []
+
+    def work() -> None:
+        with StopRequests(0.0) as stops:
+            reasons.append(stops.reason)
+
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert reasons == ["the time limit"]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_worker_stops_when_what_started_it_is_gone() -> None:
+    # The child starts a grandchild and is killed; the grandchild tells when it notices.
+    grandchild = (
+        "import sys, time\nfrom demo_bert.stopping import StopRequests\n"
+        "stops = StopRequests(is_supervised=True)\n"
+        "print(stops.reason, flush=True)\n"
+        "end = time.monotonic() + 30\n"
+        "while stops.reason is None and time.monotonic() < end: time.sleep(0.01)\n"
+        "print(stops.reason, flush=True)\n"
+    )
+    child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {grandchild!r}])"
+    process = subprocess.Popen(
+        [sys.executable, "-c", child], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    with process.stdout as lines:
+        assert lines.readline() == "None\n"
+        process.kill()
+        process.wait()
+        assert lines.readline() == "the end of the process that started the workers\n"

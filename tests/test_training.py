@@ -1,0 +1,370 @@
+"""The training loop: the same update however a step is split, and nothing broken in the weights."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from demo_bert.data.loader import MicroBatch, micro_batches
+from demo_bert.data.order import rows_at
+from demo_bert.data.packing import Batch, Example, pack
+from demo_bert.distributed import World
+from demo_bert.errors import TrainingError
+from demo_bert.hardware.backend import Dtype
+from demo_bert.hardware.cpu import CpuBackend
+from demo_bert.model.bert import initialise
+from demo_bert.model.heads import SequenceClassifier
+from demo_bert.optim.adamw import AdamW
+from demo_bert.seeds import derive
+from demo_bert.tasks import load_task
+from demo_bert.training import Actions, train
+from small_run import CONFIG
+
+DRAWN = np.random.default_rng(1)
+EXAMPLES = [
+    Example(DRAWN.integers(5, CONFIG.vocab_size, 3 + number % 9), 3, number % 2)
+    for number in range(100)
+]
+NO_DROPOUT = replace(CONFIG, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+loss_sum = load_task("classification").loss_sum
+
+
+class Plain:
+    """Gradient descent that remembers the gradients it was given."""
+
+    def __init__(self, parameters: dict[str, Tensor]) -> None:
+        self.parameters = parameters
+        self.rates: list[float] = []
+        self.norms: list[float] = []
+
+    @torch.no_grad()
+    def step(self, learning_rate: float, step: int) -> None:
+        assert step == len(self.rates)
+        self.rates.append(learning_rate)
+        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        self.norms.append(float(torch.cat([g.flatten() for g in gradients]).norm()))
+        for parameter in self.parameters.values():
+            if parameter.grad is not None:
+                parameter -= learning_rate * parameter.grad
+
+
+class Run:
+    """A model, an optimizer and what happened to them."""
+
+    def __init__(self, config: Any = NO_DROPOUT, optimizer: Any = AdamW) -> None:
+        self.model = SequenceClassifier(config, 2)
+        initialise(self.model, initializer_range=0.2, seed=3)
+        self.optimizer = optimizer(dict(self.model.named_parameters()))
+        self.events: list[dict[str, Any]] = []
+        self.calls: list[str] = []
+
+    def train(
+        self,
+        *,
+        global_batch: int = 12,
+        micro_batch: int = 12,
+        first_step: int = 0,
+        num_steps: int = 4,
+        loss: Callable[[nn.Module, Batch], Tensor] = loss_sum,
+        clip_norm: float | None = None,
+        dtype: Dtype = "fp32",
+        seed: int = 5,
+        backend: Any = None,
+        batches: Iterator[MicroBatch] | None = None,
+        **actions: Any,
+    ) -> str | None:
+        backend = backend or CpuBackend()
+        backend.prepare()
+        defaults: dict[str, Any] = {
+            "emit": lambda event, **fields: self.events.append({"event": event, **fields}),
+            "evaluate": lambda step: self.calls.append(f"evaluate {step}"),
+            "save": lambda step: self.calls.append(f"save {step}"),
+            "is_evaluation_due": lambda step: False,
+            "is_save_due": lambda step: False,
+            "stop_reason": lambda: None,
+        }
+        return train(
+            self.model,
+            self.optimizer,
+            batches=batches
+            or micro_batches(
+                EXAMPLES,
+                seed=seed,
+                first_step=first_step,
+                num_steps=num_steps,
+                global_batch_size=global_batch,
+                micro_batch_size=micro_batch,
+            ),
+            num_steps=num_steps,
+            loss_sum=loss,
+            schedule=lambda step: 1 / (1 + step),
+            peak_rate=1e-2,
+            clip_norm=clip_norm,
+            dtype=dtype,
+            seed=seed,
+            backend=backend,
+            world=World(),
+            actions=Actions(**(defaults | actions)),
+        )
+
+    def bits(self) -> dict[str, bytes]:
+        """All weights and moments, to the bit."""
+        state = {**self.model.state_dict(), **getattr(self.optimizer, "state", {})}
+        return {name: tensor.detach().numpy().tobytes() for name, tensor in state.items()}
+
+
+def weights(run: Run) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in run.model.parameters()])
+
+
+@pytest.mark.parametrize(("global_batch", "micro_batch"), [(64, 8), (64, 1), (64, 24), (10, 3)])
+def test_accumulated_micro_batches_make_the_update_of_the_whole_batch(
+    global_batch: int, micro_batch: int
+) -> None:
+    # Plain descent, for Adam's first steps turn the smallest gradient into a whole step.
+    whole, split = Run(optimizer=Plain), Run(optimizer=Plain)
+    whole.train(global_batch=global_batch, micro_batch=global_batch)
+    split.train(global_batch=global_batch, micro_batch=micro_batch)
+    torch.testing.assert_close(weights(split), weights(whole), rtol=0, atol=1e-6)
+    for one, other in zip(whole.events, split.events, strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], abs=1e-6)
+        assert other["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-5)
+        assert (other["examples"], other["tokens"]) == (one["examples"], one["tokens"])
+
+
+def test_the_loss_of_a_step_is_the_mean_over_its_rows() -> None:
+    run = Run()
+    rows = [EXAMPLES[row] for row in rows_at(0, 10, num_rows=len(EXAMPLES), seed=5)]
+    with torch.no_grad():
+        each = [float(loss_sum(run.model, pack([example]))) for example in rows]
+    run.train(global_batch=10, micro_batch=4, num_steps=1)
+    (event,) = run.events
+    assert event["loss"] == pytest.approx(math.fsum(each) / 10, rel=1e-6)
+    assert event["tokens"] == sum(len(example.input_ids) for example in rows)
+    assert (event["step"], event["examples"]) == (1, 10)
+    assert event["examples_per_s"] == pytest.approx(10 / event["seconds"])
+    assert event["real_tokens_per_s"] == pytest.approx(event["tokens"] / event["seconds"])
+
+
+def test_the_learning_rate_is_the_peak_times_the_schedules_factor() -> None:
+    run = Run(optimizer=Plain)
+    run.train(num_steps=3)
+    assert run.optimizer.rates == pytest.approx([1e-2, 1e-2 / 2, 1e-2 / 3])
+    assert [event["learning_rate"] for event in run.events] == run.optimizer.rates
+
+
+class Seeds(CpuBackend):
+    """Notes what the generators are set to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seeds: list[int] = []
+
+    def seed(self, seed: int) -> None:
+        self.seeds.append(seed)
+        super().seed(seed)
+
+
+def test_draws_depend_on_seed_step_and_micro_batch_alone() -> None:
+    backend = Seeds()
+    Run(CONFIG).train(micro_batch=4, first_step=2, num_steps=4, backend=backend)
+    assert backend.seeds == [derive(5, "dropout", step, k) for step in (2, 3) for k in (0, 1, 2)]
+
+
+def test_the_generators_state_before_the_run_means_nothing() -> None:
+    runs = [Run(CONFIG) for _ in range(3)]
+    for number, run in enumerate(runs):
+        torch.manual_seed(number)
+        run.train(micro_batch=5, seed=5 if number < 2 else 6)
+    assert runs[0].bits() == runs[1].bits()
+    assert runs[0].bits() != runs[2].bits()
+
+
+def test_dropout_is_on_and_differs_between_micro_batches_of_the_same_rows() -> None:
+    same = [EXAMPLES[0]] * 8
+    losses = []
+
+    def noted(model: nn.Module, batch: Batch) -> Tensor:
+        loss = loss_sum(model, batch)
+        losses.append(float(loss.detach()))
+        return loss
+
+    batches = micro_batches(
+        same, seed=1, first_step=0, num_steps=1, global_batch_size=8, micro_batch_size=2
+    )
+    Run(CONFIG).train(batches=batches, loss=noted, num_steps=1)
+    assert len(set(losses)) == 4
+
+
+def test_steps_after_a_state_was_put_back_are_the_same_to_the_bit() -> None:
+    straight = Run(CONFIG)
+    straight.train(micro_batch=5, num_steps=6)
+    first, second = Run(CONFIG), Run(CONFIG)
+    first.train(micro_batch=5, num_steps=6, stop_reason=lambda: len(first.events) == 2 or None)
+    assert len(first.events) == 3
+    second.model.load_state_dict(first.model.state_dict())
+    for name, tensor in first.optimizer.state.items():
+        second.optimizer.state[name].copy_(tensor)
+    second.train(micro_batch=5, first_step=3, num_steps=6)
+    assert second.bits() == straight.bits()
+    keys = ("step", "loss", "grad_norm", "learning_rate")
+    parts = [{key: event[key] for key in keys} for event in (*first.events, *second.events)]
+    assert parts == [{key: event[key] for key in keys} for event in straight.events]
+
+
+@pytest.mark.parametrize("clip_norm", [0.05, 1e6, None])
+def test_gradients_are_clipped_to_the_norm_and_reported_as_they_were(
+    clip_norm: float | None,
+) -> None:
+    free, clipped = Run(optimizer=Plain), Run(optimizer=Plain)
+    free.train(num_steps=1)
+    clipped.train(num_steps=1, clip_norm=clip_norm)
+    (norm,) = free.optimizer.norms
+    assert clipped.events[0]["grad_norm"] == pytest.approx(norm, rel=1e-5)
+    assert clipped.optimizer.norms == pytest.approx([min(norm, clip_norm or norm)], rel=1e-5)
+    assert norm > 0.05
+
+
+def test_no_gradient_is_carried_into_the_next_step() -> None:
+    run = Run()
+    run.train(num_steps=2)
+    assert {parameter.grad for parameter in run.model.parameters()} == {None}
+
+
+def poisoned(value: float, *, at: int) -> Callable[[nn.Module, Batch], Tensor]:
+    """A loss that is the value at one micro-batch."""
+    seen = [0]
+
+    def loss(model: nn.Module, batch: Batch) -> Tensor:
+        seen[0] += 1
+        return loss_sum(model, batch) * (value if seen[0] == at else 1.0)
+
+    return loss
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("at", [1, 5, 6])
+def test_a_loss_that_is_not_finite_never_reaches_the_weights(value: float, at: int) -> None:
+    good, bad = Run(CONFIG), Run(CONFIG)
+    done = (at - 1) // 3  # three micro-batches to a step
+    if done:
+        good.train(micro_batch=4, num_steps=4, stop_reason=lambda: "enough")
+        assert len(good.events) == 1
+    with pytest.raises(TrainingError, match=f"step {done + 1}: the loss is not finite") as caught:
+        bad.train(micro_batch=4, loss=poisoned(value, at=at))
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 1
+    assert bad.bits() == good.bits()
+    assert [event["event"] for event in bad.events] == ["step"] * done + ["fault"]
+    assert bad.events[-1] == {
+        "event": "fault",
+        "kind": "nonfinite",
+        "step": done + 1,
+        "tensor": "loss",
+        "rank": 0,
+    }
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize(
+    "name", ["classifier.bias", "bert.embeddings.word.weight", "bert.layers.0.attention.qkv.bias"]
+)
+def test_a_gradient_that_is_not_finite_never_reaches_the_weights(value: float, name: str) -> None:
+    run = Run(CONFIG)
+    before = run.bits()
+
+    def hook(gradient: Tensor) -> Tensor:
+        gradient = gradient.clone()
+        gradient.view(-1)[-1] = value
+        return gradient
+
+    dict(run.model.named_parameters())[name].register_hook(hook)
+    with pytest.raises(TrainingError, match=f"the gradient of {name} is not finite"):
+        run.train(clip_norm=1.0)
+    assert run.bits() == before
+    assert [event["event"] for event in run.events] == ["fault"]
+    assert run.events[0]["tensor"] == f"gradient of {name}"
+
+
+def test_a_norm_that_overflows_is_refused_too() -> None:
+    run = Run()
+    before = run.bits()
+    with pytest.raises(TrainingError, match="gradient of all"):
+        run.train(loss=lambda model, batch: loss_sum(model, batch) * 3e37, clip_norm=1.0)
+    assert run.bits() == before
+
+
+def test_evaluation_and_saving_come_after_the_update_in_this_order() -> None:
+    run = Run()
+    run.train(
+        is_evaluation_due=lambda step: step % 2 == 0,
+        is_save_due=lambda step: step in (2, 3),
+        emit=lambda event, **fields: run.calls.append(f"{event} {fields['step']}"),
+    )
+    assert run.calls == [
+        *("step 1", "step 2", "evaluate 2", "save 2", "step 3", "save 3", "step 4", "evaluate 4"),
+    ]
+
+
+def test_the_model_trains_again_after_an_evaluation() -> None:
+    evaluated, plain = Run(CONFIG), Run(CONFIG)
+    evaluated.train(
+        is_evaluation_due=lambda step: True, evaluate=lambda step: evaluated.model.eval()
+    )
+    plain.train()
+    assert evaluated.bits() == plain.bits()
+
+
+def test_a_stop_comes_after_the_step_and_what_is_due_with_it() -> None:
+    run = Run()
+    reason = run.train(
+        stop_reason=lambda: "SIGTERM" if len(run.events) == 1 else None,
+        is_evaluation_due=lambda step: True,
+        is_save_due=lambda step: True,
+    )
+    assert reason == "SIGTERM"
+    assert [event["step"] for event in run.events] == [1, 2]
+    assert run.calls == ["evaluate 1", "save 1", "evaluate 2", "save 2"]
+
+
+def test_a_stop_at_the_last_step_is_the_end() -> None:
+    run = Run()
+    assert run.train(num_steps=1, stop_reason=lambda: "SIGTERM") is None
+    assert len(run.events) == 1
+
+
+def test_a_run_without_steps_left_changes_nothing() -> None:
+    run = Run()
+    before = run.bits()
+    assert run.train(first_step=4, num_steps=4) is None
+    assert run.bits() == before
+    assert run.events == []
+
+
+def test_bf16_keeps_weights_and_moments_in_float32_and_stays_near() -> None:
+    narrow, exact = Run(), Run()
+    narrow.train(dtype="bf16", num_steps=3)
+    exact.train(num_steps=3)
+    state = {**narrow.model.state_dict(), **narrow.optimizer.state}
+    assert {tensor.dtype for tensor in state.values()} == {torch.float32}
+    for one, other in zip(narrow.events, exact.events, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], abs=0.05)
+
+
+def test_it_learns() -> None:
+    run = Run(CONFIG)
+    labels = [int(example.input_ids[0]) % 2 for example in EXAMPLES]
+    examples = [replace(e, label=label) for e, label in zip(EXAMPLES, labels, strict=True)]
+    batches = micro_batches(
+        examples, seed=1, first_step=0, num_steps=60, global_batch_size=50, micro_batch_size=50
+    )
+    run.train(batches=batches, num_steps=60)
+    first, last = (
+        math.fsum(e["loss"] for e in part) / 5 for part in (run.events[:5], run.events[-5:])
+    )
+    assert last < 0.8 * first
