@@ -71,9 +71,7 @@ def test_dropout_keeps_the_mean_and_is_repeatable(path: AttentionPath) -> None:
     qkv = torch.randn(40, 24)
     sequences = _sequences([30, 10])
     plain = attention(qkv, sequences, num_heads=2, dropout=0.0, path=path)
-    draws = [
-        attention(qkv, sequences, num_heads=2, dropout=0.3, path=path) for _ in range(3000)
-    ]
+    draws = [attention(qkv, sequences, num_heads=2, dropout=0.3, path=path) for _ in range(3000)]
     assert not torch.equal(draws[0], draws[1])
     assert (torch.stack(draws).mean(0) - plain).abs().max() < 0.12
     torch.manual_seed(5)

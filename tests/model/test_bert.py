@@ -225,7 +225,9 @@ def test_random_weights_are_a_function_of_the_seed_and_cut_at_two_deviations() -
     assert not torch.equal(first["embeddings.word.weight"], other["embeddings.word.weight"])
     words = first["embeddings.word.weight"]
     assert words.abs().max() <= 0.04
-    assert 0.016 < float(words.detach().std()) < 0.019  # 0.02 x 0.88 for a normal cut at two deviations
+    assert (
+        0.016 < float(words.detach().std()) < 0.019
+    )  # 0.02 x 0.88 for a normal cut at two deviations
     assert float(first["layers.0.attention.norm.weight"].detach().min()) == 1.0
     assert float(first["layers.0.attention.qkv.bias"].detach().abs().max()) == 0.0
 

@@ -19,7 +19,9 @@ def test_rounded_products_are_exact_products_of_rounded_operands() -> None:
     expected = narrow @ weight.T + layer.bias.detach().double()
     torch.testing.assert_close(output.double(), expected, rtol=0, atol=1e-5)
     torch.testing.assert_close(inputs.grad.double(), rounded_grad @ weight, rtol=0, atol=1e-5)
-    torch.testing.assert_close(layer.weight.grad.double(), rounded_grad.T @ narrow, rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        layer.weight.grad.double(), rounded_grad.T @ narrow, rtol=0, atol=1e-5
+    )
     torch.testing.assert_close(layer.bias.grad, grad.sum(0), rtol=0, atol=1e-5)
 
 

@@ -175,8 +175,9 @@ class Worker:
             world=self.world,
             actions=actions,
         )
-        if reason is not None and self._saved_step != self.step:
-            self._save(self.step, checkpoints, emit=record)
+        if reason is not None:
+            if self._saved_step != self.step:
+                self._save(self.step, checkpoints, emit=record)
         elif self.scores is None:  # the last checkpoint was of the last step
             self._evaluate(self.step, emit=record)
         return reason
