@@ -26,9 +26,9 @@ COLUMNS = ("Quality", "#1 ID", "#2 ID", "#1 String", "#2 String")
 MIN_WORDS, MAX_WORDS = 12, 25
 FEW_CHANGED_FRACTION = 0.05
 """Share of the negatives in which two concepts differ; in all others three do."""
-SAME_WORDING_FRACTION = {1: 0.35, 0: 0.7}
+SAME_WORDING_FRACTION = {1: 0.3, 0: 0.7}
 """Share of the unchanged concepts that keep their wording, by label."""
-UNMATCHED_FRACTION = 0.85
+UNMATCHED_FRACTION = 0.7
 """Share of the candidates whose word overlap and length are not matched with the other label."""
 FORMS = ("past", "base", "ing")
 

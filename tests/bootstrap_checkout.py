@@ -48,7 +48,7 @@ _BARE = """
 import os, runpy, sys
 if os.path.realpath(sys.prefix) != os.path.realpath({environment!r}):
     sys.executable = {python!r} or sys.executable
-    sys.path[:] = [path for path in sys.path if not path.endswith("-packages")]
+    sys.path[:] = [path for path in sys.path if not path.endswith("-packages") or {keeps!r}]
 """
 
 _LAUNCH = (
@@ -94,6 +94,7 @@ step = steps.get(requirements[0].split("==")[0], "tools")
 with open(os.environ["TEST_PIP_CALLS"], "a") as calls:
     calls.write(step + (" size" if "--dry-run" in sys.argv else "") + "\\n")
 if "--dry-run" in sys.argv:
+    print(os.environ.get("TEST_PIP_SIZES", ""))
     sys.exit(0)
 actions = dict(word.split("=", 1) for word in os.environ.get("TEST_PIP", "").split())
 action, _, value = actions.get(step, "").partition(":")
@@ -126,10 +127,11 @@ class Checkout:
 
     Args:
         directory: An empty directory.
-        is_real: Whether environments are real ones, rather than the stub's.
+        is_real: Whether environments are made by the interpreter itself, rather than the stub.
+        pip: The package pip that the stub's environments get; None: the stub's own.
     """
 
-    def __init__(self, directory: Path, *, is_real: bool = False) -> None:
+    def __init__(self, directory: Path, *, is_real: bool = False, pip: Path | None = None) -> None:
         self.root = directory / "checkout"
         self.home = directory / "home"
         self.wheels = directory / "wheels"
@@ -140,7 +142,7 @@ class Checkout:
         self._stub: Path | None = None
         if not is_real:
             self._stub = directory / "stub" / "python3"
-            self._write_stub(self._stub)
+            self._write_stub(self._stub, pip)
 
     @property
     def launcher(self) -> Path:
@@ -171,9 +173,13 @@ class Checkout:
         *words: str,
         variables: Mapping[str, str] | None = None,
         launcher: Path | None = None,
+        python: Path | None = None,
         program: str = _LAUNCH,
     ) -> subprocess.Popen[str]:
-        """Starts the launcher in a process group of its own, and in its directory."""
+        """Starts the launcher in a process group of its own, and in its directory.
+
+        The interpreter is one without packages, or `python` with all that it has.
+        """
         env = self.env(variables)
         launcher = launcher or self.launcher
         root = launcher.resolve().parent
@@ -182,9 +188,10 @@ class Checkout:
             python=str(self._stub or ""),
             launcher=str(launcher),
             root=str(root),
+            keeps=python is not None,
         )
         return subprocess.Popen(
-            [sys.executable, "-c", driver, *words],
+            [str(python or sys.executable), "-B", "-c", driver, *words],
             env=env,
             cwd=launcher.parent,
             stdin=subprocess.DEVNULL,
@@ -199,10 +206,13 @@ class Checkout:
         *words: str,
         variables: Mapping[str, str] | None = None,
         launcher: Path | None = None,
+        python: Path | None = None,
         program: str = _LAUNCH,
     ) -> subprocess.CompletedProcess[str]:
-        """Runs the launcher to its end."""
-        process = self.start(*words, variables=variables, launcher=launcher, program=program)
+        """Runs the launcher to its end, as `start` starts it."""
+        process = self.start(
+            *words, variables=variables, launcher=launcher, python=python, program=program
+        )
         output, error = process.communicate(timeout=120)
         return subprocess.CompletedProcess(words, process.returncode, output, error)
 
@@ -227,10 +237,12 @@ class Checkout:
         (self.root / "requirements.lock").write_text("torch==2.13.0\none==1.0  # a comment\n")
         (self.root / "requirements-dev.lock").write_text("ruff==1\npyrefly==1\npytest==1\n")
 
-    def _write_stub(self, stub: Path) -> None:
-        pip = stub.parent / "pip"
-        pip.mkdir(parents=True)
-        (pip / "__main__.py").write_text(_STUB_PIP)
+    def _write_stub(self, stub: Path, pip: Path | None) -> None:
+        stub.parent.mkdir()
+        if pip is None:
+            pip = stub.parent / "pip"
+            pip.mkdir()
+            (pip / "__main__.py").write_text(_STUB_PIP)
         stub.write_text(_STUB_PYTHON.format(python=os.path.realpath(sys.executable), pip=str(pip)))
         stub.chmod(stub.stat().st_mode | stat.S_IXUSR)
 

@@ -31,6 +31,7 @@ CONFIG = BertConfig(
     initializer_range=0.2,
 )
 NUM_TRAIN, NUM_VALIDATION = 50, 14
+ROOT = Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {
     "PYTHONPATH": str(Path(demo_bert.__file__).parents[1]),
     "OMP_NUM_THREADS": "1",
@@ -108,7 +109,9 @@ class Program:
         try:
             code = cli.main(argv)
         finally:
-            logging.getLogger("demo_bert").handlers.clear()
+            logger = logging.getLogger("demo_bert")
+            logger.handlers.clear()
+            logger.propagate = True
         captured = self.capture.readouterr()
         return Outcome(code, captured.out, captured.err)
 

@@ -182,6 +182,21 @@ def test_pins_that_change_while_it_runs_inside_are_installed_too(checkout: Check
     assert list(checkout.environment.rglob("one-1.1.dist-info"))
 
 
+def test_an_environment_that_is_no_link_to_an_interpreter_does_not_loop(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    foreign = tmp_path / "foreign"
+    base = os.path.realpath(sys.executable)
+    command = [base, "-m", "venv", "--without-pip", "--copies", str(foreign)]
+    subprocess.run(command, check=True)
+    result = checkout.run(
+        python=foreign / "bin" / "python", variables={"DEMO_BERT_VENV": str(foreign)}
+    )
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert "deactivate it" in line
+
+
 def change_record(checkout: Checkout, **fields: object) -> None:
     ready = checkout.environment / "demo_bert-ready.json"
     ready.write_text(json.dumps(json.loads(ready.read_text()) | fields))

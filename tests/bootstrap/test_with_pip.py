@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -22,36 +21,24 @@ from demo_bert.bootstrap.lines import Lines
 from demo_bert.errors import NetworkError, UnreachableError
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, list[str]]:
-    """A checkout after its first call, and the lines of that."""
-    checkout = Checkout(tmp_path_factory.mktemp("made"), is_real=True)
+def test_a_first_run_installs_the_pins_and_a_second_says_nothing(tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path, is_real=True)
     write_wheel(checkout.wheels, "torch", version="2.13.0", requires="one>=1")
     write_wheel(checkout.wheels, "one")
     write_wheel(checkout.wheels, "one", version="1.1")
-    result = checkout.run("first", variables={"PIP_TARGET": "/nowhere", "PIP_QUIET": "1"})
+    result = checkout.run(variables={"PIP_TARGET": "/nowhere", "PIP_QUIET": "1"})
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["prefix"] == str(checkout.environment)
-    return checkout, result.stderr.splitlines()
-
-
-def test_the_pins_are_installed_and_their_sizes_said(made: tuple[Checkout, list[str]]) -> None:
-    checkout, lines = made
     packages = {path.name for path in checkout.environment.rglob("*.dist-info")}
     assert {"torch-2.13.0.dist-info", "one-1.0.dist-info"} <= packages
-    (sizes,) = (line for line in lines if " to download: " in line)
-    assert sizes.startswith("demo_bert: 0 bytes to download: 1 package: 1.0 kB from this machine;")
+    (sizes,) = (line for line in result.stderr.splitlines() if " download: " in line)
+    assert sizes.startswith("demo_bert: download: nothing (1 package: 1.0 kB from this machine;")
     assert not (checkout.environment / "tmp").exists()
-    assert "Successfully installed one-1.0" in (
-        checkout.environment / "pip-packages.log"
-    ).read_text(encoding="utf-8")
-
-
-def test_a_later_call_says_nothing(made: tuple[Checkout, list[str]]) -> None:
-    checkout, _ = made
-    result = checkout.run("-x", "y")
-    assert (result.returncode, result.stderr) == (0, "")
-    assert json.loads(result.stdout)["argv"] == ["-x", "y"]
+    log = (checkout.environment / "pip-packages.log").read_text(encoding="utf-8")
+    assert "Successfully installed one-1.0" in log
+    again = checkout.run("-x", "y")
+    assert (again.returncode, again.stderr) == (0, "")
+    assert json.loads(again.stdout)["argv"] == ["-x", "y"]
 
 
 class Index(BaseHTTPRequestHandler):
@@ -121,12 +108,13 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Inde
 
 
 @pytest.fixture
-def installer(made: tuple[Checkout, list[str]], tmp_path: Path) -> Iterator[Installer]:
-    environment = made[0].environment
+def installer(tmp_path: Path) -> Iterator[Installer]:
+    """The pip of this interpreter, which is only asked."""
+    (tmp_path / "environment").mkdir()
     with (tmp_path / "lock").open("w") as lock:
         yield Installer(
-            environment / "bin" / "python",
-            environment,
+            Path(sys.executable),
+            tmp_path / "environment",
             lock=lock.fileno(),
             lines=Lines(io.StringIO()),
         )
@@ -178,40 +166,37 @@ def test_torch_may_come_from_an_index_of_its_own(installer: Installer, index: ty
 
 
 def test_a_disk_that_is_too_small_is_said_before_the_download(
-    made: tuple[Checkout, list[str]], index: type[Index], tmp_path: Path
+    index: type[Index], tmp_path: Path
 ) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(made[0].root, copy, symlinks=True)
-    (copy / "requirements.lock").write_text("torch==2.13.0\nlarge==1.0\n")
-    variables = {name: os.environ[name] for name in os.environ if name.startswith("PIP_")}
-    variables |= {"PIP_NO_INDEX": "", "PIP_FIND_LINKS": ""}
-    result = made[0].run(launcher=copy / "demo_bert", variables=variables)
+    address = os.environ["PIP_INDEX_URL"].replace("simple/", "files/large-1.0-py3-none-any.whl")
+    said = f"Obtaining dependency information for large from {address}.metadata (from torch)"
+    checkout = Checkout(tmp_path)
+    result = checkout.run(variables={"TEST_PIP_SIZES": said, "NO_PROXY": "127.0.0.1"})
     assert result.returncode == 1
     *_, size, room, last = result.stderr.splitlines()
-    assert size.startswith("demo_bert: 247 TB to download: 1 package: 247 TB; torch 2.13.0")
-    assert room.startswith(f"demo_bert: they go to {copy / '.venv'}, where ")
-    assert "DiskError" in last and "617 TB are needed" in last
-    assert not list(copy.rglob("large-1.0.dist-info"))
+    assert size.startswith("demo_bert: download: 123 TB (1 package: 123 TB; torch 2.13.0 and")
+    assert room.startswith(f"demo_bert: they go to {checkout.environment}, where ")
+    assert "DiskError" in last and "309 TB are needed" in last
+    assert checkout.pip_calls() == []
 
 
-@pytest.fixture(scope="module")
-def outer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def outer(tmp_path: Path) -> Path:
     """Another virtual environment that has a torch, and no pip."""
-    directory = tmp_path_factory.mktemp("outer") / "environment"
+    directory = tmp_path / "outer"
     base = os.path.realpath(sys.executable)
     subprocess.run([base, "-m", "venv", "--without-pip", str(directory)], check=True)
     (packages,) = directory.glob("lib/python3*/site-packages")
     for name, version in (("torch", "2.12.0+vendor.1"), ("one", "1.5"), ("three", "1.0")):
-        write_wheel(packages, name, version=version)
-        wheel = packages / f"{name}-{version}-py3-none-any.whl"
+        wheel = write_wheel(tmp_path, name, version=version)
         with zipfile.ZipFile(wheel) as opened:
             opened.extractall(packages)
-        wheel.unlink()
     return directory
 
 
 def test_a_torch_that_the_interpreter_has_is_kept(outer: Path, tmp_path: Path) -> None:
-    checkout = Checkout(tmp_path, is_real=True)
+    pip = pytest.importorskip("pip")
+    checkout = Checkout(tmp_path, pip=Path(pip.__file__).parent)
     (checkout.root / "requirements.lock").write_text(
         "torch==2.13.0\none==1.0\ntwo==1.0\nthree==2.0\n"
     )
@@ -221,16 +206,7 @@ def test_a_torch_that_the_interpreter_has_is_kept(outer: Path, tmp_path: Path) -
     (tmp_path / "constraints").write_text("two==0.5\n")
     variables = {"PIP_CONSTRAINT": str(tmp_path / "constraints")}
     before = sorted(outer.rglob("*"))
-
-    def call() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(outer / "bin" / "python"), "-B", str(checkout.launcher)],
-            env=checkout.env(variables),
-            capture_output=True,
-            text=True,
-        )
-
-    result = call()
+    result = checkout.run(python=outer / "bin" / "python", variables=variables)
     assert result.returncode == 0, result.stderr
     said = json.loads(result.stdout)
     assert said["prefix"] == str(checkout.environment)
@@ -241,4 +217,4 @@ def test_a_torch_that_the_interpreter_has_is_kept(outer: Path, tmp_path: Path) -
     assert {"two-1.0.dist-info", "three-2.0.dist-info"} <= added
     assert not {name for name in added if name.startswith(("torch-", "one-"))}
     assert sorted(outer.rglob("*")) == before
-    assert call().stderr == ""
+    assert checkout.run().stderr == ""

@@ -3,7 +3,6 @@
 import errno
 import fcntl
 import os
-import platform
 import signal
 import sys
 from collections.abc import Iterator
@@ -74,7 +73,13 @@ def _make_ready(place: Place, *, with_tools: bool) -> None:
         if work == "none":
             return
         # What this interpreter finds is the environment's own: the one below it has to look.
-        _become(os.path.realpath(sys.executable))
+        below = Path(sys.executable).resolve()
+        if not below.is_relative_to(place.directory.resolve()):
+            _become(str(below))
+        raise UserError(
+            f"{place.directory} is running this and cannot be brought up to date meanwhile;"
+            " deactivate it, or run another python, then call again"
+        )
     kept, passed_over = find_torch(sys.path, place.root / "pyproject.toml")
     require_fit(place, None if work == "all" else kept)
     if work == "none":
@@ -114,7 +119,7 @@ def _one_at_a_time(place: Place, lines: Lines) -> Iterator[int]:
             lines.say(f"{holder} is making {place.directory}; waiting until it is done")
             fcntl.flock(lock, fcntl.LOCK_EX)
         os.ftruncate(lock, 0)
-        os.pwrite(lock, f"process {os.getpid()} on {platform.node()}\n".encode(), 0)
+        os.pwrite(lock, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
         yield lock
     finally:
         os.close(lock)

@@ -17,8 +17,12 @@ from demo_bert.downloads import show_bytes
 
 _WORK = "tmp"
 
-# Settings of pip that would send packages elsewhere, or silence the lines that are read here.
-_NOT_OURS = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_QUIET", "PIP_DRY_RUN")
+# Settings of pip that would send packages elsewhere, take others than the pins and what they need,
+# or silence the lines that are read here.
+_NOT_OURS = (
+    *("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_PYTHON", "PIP_DRY_RUN"),
+    *("PIP_NO_DEPS", "PIP_IGNORE_INSTALLED", "PIP_FORCE_REINSTALL", "PIP_QUIET"),
+)
 _FETCHED = re.compile(
     r"^\s*(?:Downloading|Using cached|Processing) \S+\.(?:whl|tar\.gz)\b(?!\.)", re.M
 )
@@ -84,6 +88,7 @@ class Installer:
                 if status:
                     raise explain(child.said(), self._log(each))
                 downloads.append(download)
+        self._remove_work()
         return downloads
 
     def install(self, wanted: Wanted, label: str, *, remote_bytes: int | None = None) -> None:
@@ -109,7 +114,7 @@ class Installer:
         finally:
             child.end()
             self._lines.clear()
-            shutil.rmtree(self._directory / _WORK, ignore_errors=True)
+            self._remove_work()
 
     def _start(self, wanted: Wanted, *options: str) -> Child:
         # -P: a directory "pip" where the user happens to stand must not be taken for pip.
@@ -138,6 +143,9 @@ class Installer:
             # goes beside them.
             env.pop("PIP_CONSTRAINT", None)
         return env
+
+    def _remove_work(self) -> None:
+        shutil.rmtree(self._directory / _WORK, ignore_errors=True)
 
     def _progress(self, child: Child, present: int, *, remote_bytes: int | None) -> str:
         said = child.said()

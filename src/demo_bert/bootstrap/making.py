@@ -214,14 +214,14 @@ class Making:
         needed_bytes = round(remote_bytes * (1 + _LEAST_UNPACKED) + local_bytes * _LEAST_UNPACKED)
         directory = self._place.directory
         free_bytes = free_disk(directory)
-        total = f"{show_bytes(remote_bytes)} to download"
+        total = show_bytes(remote_bytes) if remote_bytes else "nothing"
         if not all(download.is_complete for download in downloads):
-            total = f"more than {total} (the index does not tell all sizes)"
+            total = f"more than {total}, the index does not tell all sizes"
         parts = (
             f"{_title(each)}: {_described(download)}"
             for each, download in zip(wanted, downloads, strict=True)
         )
-        self._lines.say(f"{total}: {'; '.join(parts)}")
+        self._lines.say(f"download: {total} ({'; '.join(parts)})")
         self._lines.say(
             f"they go to {directory}, where {show_bytes(free_bytes)} are free; what pip has in its"
             " cache is not fetched again"

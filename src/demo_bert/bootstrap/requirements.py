@@ -1,7 +1,6 @@
 """The pins of requirements.lock, and which of them an interpreter makes unnecessary."""
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +52,8 @@ def read_ranges(path: Path) -> dict[str, str]:
     Raises:
         DataError: The file is missing or cannot be read.
     """
+    import tomllib  # takes longer than all that a call needs which finds everything ready
+
     dependencies = tomllib.loads(read_text(path))["project"]["dependencies"]
     parts = (re.split(r"(?=[<>=])", dependency, maxsplit=1) for dependency in dependencies)
     return {canonical(name.strip()): clauses for name, clauses in parts}
