@@ -112,7 +112,7 @@ def going_on(err: str) -> list[str]:
     """The arguments of the command that a stopped run prints."""
     (line,) = [line for line in err.splitlines() if "goes on with: " in line]
     program, *argv = shlex.split(line.split("goes on with: ")[1])
-    assert program == "./demo_bert"
+    assert program == "demo_bert"
     return argv
 
 

@@ -119,7 +119,7 @@ def test_a_stop_request_saves_and_any_number_of_workers_goes_on(
         output, rest = process.communicate(timeout=100)
     assert process.returncode == 75, rest
     assert "stopped by SIGTERM after step" in rest.splitlines()[-1]
-    assert "goes on with: ./demo_bert finetuning" in rest.splitlines()[-1]
+    assert "goes on with: demo_bert finetuning" in rest.splitlines()[-1]
     assert "Traceback" not in rest
     results = read_json(directory / "results.json")
     assert results["status"] == "stopped"

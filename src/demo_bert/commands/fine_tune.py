@@ -21,6 +21,7 @@ from demo_bert.commands.run_records import (
     check_same_inputs,
     going_on_command,
     open_directory,
+    program,
     results_of,
     run_record,
     seeds_record,
@@ -106,7 +107,8 @@ class FineTuning:
         """
         results, directory = self.run_one(self.settings, self.origins)
         if self.world.is_first:
-            say(final_lines(results, directory, is_pair=results["data"].get("is_pair")))
+            is_pair = results["data"].get("is_pair")
+            say(final_lines(results, directory, program=program(), is_pair=is_pair))
         return 0
 
     def run_one(
@@ -264,9 +266,12 @@ class FineTuning:
             plan.epochs,
             plan.warmup_steps,
         )
-        products = self.backend.describe().get("products")
-        if products:
-            _LOG.info("device: %s, %s", self.backend.name, products)
+        how = {
+            "native": "products in the device's own units",
+            "rounded": "no bfloat16 units here: operands are rounded to bfloat16 and multiplied in"
+            " float32",
+        }[self.backend.product_mode(worker.dtype)]
+        _LOG.info("device: %s, %s: %s", self.backend.name, worker.dtype, how)
         for warning in plan.warnings:
             _LOG.warning("%s", warning)
 

@@ -62,7 +62,7 @@ def _run_seeds(
     fine_tuning: "FineTuning", settings: TrainingSettings, origins: Mapping[str, Origin]
 ) -> int:
     """A run for each seed, in `seed-<s>/`, and their mean above them."""
-    from demo_bert.commands.run_records import open_directory
+    from demo_bert.commands.run_records import open_directory, program
     from demo_bert.distributed import wait_for_all
     from demo_bert.report.console import say
     from demo_bert.report.page import write_report
@@ -88,7 +88,7 @@ def _run_seeds(
         summary = _summary(results)
         parent.write_results(summary)
         write_report(parent.path)
-        say(final_lines(summary, parent.path))
+        say(final_lines(summary, parent.path, program=program()))
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import platform
 import shlex
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -211,6 +212,15 @@ def results_of(
     }
 
 
+def program() -> str:
+    """How the user calls the program: the launcher of a checkout by its path, else by name."""
+    called = Path(sys.argv[0])
+    if called.name != "demo_bert" or not (called.parent / "src" / "demo_bert").is_dir():
+        return "demo_bert"
+    is_here = called.resolve().parent == Path.cwd()
+    return "./demo_bert" if is_here else str(called)
+
+
 def going_on_command(
     argv: Sequence[str], settings: TrainingSettings, directory: RunDirectory
 ) -> str:
@@ -226,8 +236,8 @@ def going_on_command(
         checkpoint again, else one that names the directory, whose record has the rest.
     """
     if settings.resume == "auto" and not settings.new:
-        return shlex.join(["./demo_bert", *map(redact, argv)])
-    command = ["./demo_bert", "finetuning", "-o", str(directory.path)]
+        return shlex.join([program(), *map(redact, argv)])
+    command = [program(), "finetuning", "-o", str(directory.path)]
     if settings.workers is not None:
         command += ["-v"] if settings.workers == "auto" else ["-v", str(settings.workers)]
     return shlex.join(command)
