@@ -24,11 +24,13 @@ SEED = 20261122
 NUM_PAIRS = {"train": 1600, "dev": 400}
 COLUMNS = ("Quality", "#1 ID", "#2 ID", "#1 String", "#2 String")
 MIN_WORDS, MAX_WORDS = 12, 25
+ELSEWHERE_FRACTION = 0.75
+"""Share of the negatives whose second sentence is of another frame, as far as one fits."""
 FEW_CHANGED_FRACTION = 0.05
-"""Share of the negatives in which two concepts differ; in all others three do."""
-SAME_WORDING_FRACTION = {1: 0.3, 0: 0.7}
+"""Share of the other negatives in which two concepts differ; in the rest three do."""
+SAME_WORDING_FRACTION = {1: 0.2, 0: 0.7}
 """Share of the unchanged concepts that keep their wording, by label."""
-UNMATCHED_FRACTION = 0.7
+UNMATCHED_FRACTION = 0.5
 """Share of the candidates whose word overlap and length are not matched with the other label."""
 FORMS = ("past", "base", "ing")
 
@@ -153,24 +155,56 @@ def realise(template: str, wordings: Mapping[str, str]) -> str:
     return sentence[0].upper() + sentence[1:] + "."
 
 
+def partners(part: Part) -> dict[str, list[Frame]]:
+    """Frame name -> the frames that share at least two kinds of names, places and dates with it."""
+    return {
+        frame.name: [
+            other
+            for other in part.frames
+            if other is not frame and len(frame.entities.keys() & other.entities.keys()) >= 2
+        ]
+        for frame in part.frames
+    }
+
+
+def fill_names(rng: Draws, frame: Frame, *, part: Part) -> dict[str, str]:
+    """Names, places and dates for the slots of a frame."""
+    return {slot: rng.choice(part.entities[names]) for slot, names in frame.entities.items()}
+
+
+def fill_concepts(rng: Draws, frame: Frame) -> dict[str, str]:
+    """A wording of a concept for each slot of a frame."""
+    return {slot: rng.choice(rng.choice(concepts)) for slot, concepts in frame.concepts.items()}
+
+
+def draw_elsewhere(rng: Draws, frame: Frame, *, other: Frame, part: Part) -> Pair:
+    """A negative whose second sentence tells of another kind of event around the same names."""
+    names = fill_names(rng, frame, part=part)
+    names_b = fill_names(rng, other, part=part) | {
+        slot: name for slot, name in names.items() if slot in other.entities
+    }
+    text = realise(rng.choice(frame.templates), names | fill_concepts(rng, frame))
+    text_b = realise(rng.choice(other.templates), names_b | fill_concepts(rng, other))
+    return Pair(0, text, text_b) if rng.happens(0.5) else Pair(0, text_b, text)
+
+
 def draw(rng: Draws, frame: Frame, *, part: Part, label: int) -> Pair:
-    """One candidate pair with the label."""
+    """A candidate pair with the label, both sentences of the same kind of event."""
     changed: set[str] = set()
     if label == 0:
         slots = sorted(frame.concepts)
         changed = set(rng.shuffled(slots)[: 2 if rng.happens(FEW_CHANGED_FRACTION) else 3])
-    first = {slot: rng.choice(part.entities[names]) for slot, names in frame.entities.items()}
+    first = fill_names(rng, frame, part=part)
     second = dict(first)
     for slot, concepts in frame.concepts.items():
-        meaning = rng.choice(range(len(concepts)))
-        first[slot] = rng.choice(concepts[meaning])
+        concept = rng.choice(concepts)
+        first[slot] = rng.choice(concept)
         if slot in changed:
-            others = [number for number in range(len(concepts)) if number != meaning]
-            second[slot] = rng.choice(concepts[rng.choice(others)])
+            second[slot] = rng.choice(rng.choice([other for other in concepts if other != concept]))
         elif rng.happens(SAME_WORDING_FRACTION[label]):
             second[slot] = first[slot]
         else:
-            second[slot] = rng.choice([text for text in concepts[meaning] if text != first[slot]])
+            second[slot] = rng.choice([text for text in concept if text != first[slot]])
     template, template_b = rng.shuffled(frame.templates)[:2]
     return Pair(label, realise(template, first), realise(template_b, second))
 
@@ -185,11 +219,16 @@ def surface(pair: Pair) -> tuple[int, int]:
 
 def make_frame(rng: Draws, frame: Frame, *, part: Part, num_twins: int) -> list[Pair]:
     """Twins of one frame: each two pairs are a paraphrase and a negative; no sentence repeats."""
+    others = partners(part)[frame.name]
     waiting: dict[tuple[int, tuple[int, int]], list[Pair]] = defaultdict(list)
     pairs: list[Pair] = []
     used: set[str] = set()
     while len(pairs) < 2 * num_twins:
-        pair = draw(rng, frame, part=part, label=rng.choice((0, 1)))
+        label = rng.choice((0, 1))
+        if label == 0 and others and rng.happens(ELSEWHERE_FRACTION):
+            pair = draw_elsewhere(rng, frame, other=rng.choice(others), part=part)
+        else:
+            pair = draw(rng, frame, part=part, label=label)
         lengths = (len(words(pair.text)), len(words(pair.text_b)))
         if min(lengths) < MIN_WORDS or max(lengths) > MAX_WORDS:
             continue
