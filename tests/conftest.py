@@ -1,6 +1,7 @@
 """For every test: one thread, the same examples each time, and no network but loopback."""
 
 import ipaddress
+import signal
 import socket
 
 import pytest
@@ -10,6 +11,13 @@ from hypothesis import settings
 settings.register_profile("same-each-time", derandomize=True, deadline=None, database=None)
 settings.load_profile("same-each-time")
 torch.set_num_threads(1)
+# Started in the background, a process and its children ignore these; tests send them.
+for _number, _handler in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 
 def _is_loopback(address: object) -> bool:

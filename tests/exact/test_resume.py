@@ -245,7 +245,12 @@ def test_the_printed_command_goes_on_in_a_shell(
     (tmp_path / "demo_bert").write_text(f'#!/bin/sh\nexec {sys.executable} -m demo_bert "$@"\n')
     (tmp_path / "demo_bert").chmod(0o755)
     answer: Any = subprocess.run(
-        command, shell=True, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True
+        command,
+        shell=True,
+        cwd=tmp_path,
+        env=ENVIRONMENT | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
     )
     assert answer.returncode == 0, answer.stderr
     assert_same(tmp_path / "a run's directory", straight)

@@ -33,9 +33,9 @@ KINDS = ("BertModel", "BertForSequenceClassification", "BertForQuestionAnswering
 KINDS_WITH_PRETRAINING = (*KINDS, "BertForPreTraining")
 SHARED = next(
     (
-        parent.with_name("shared") / "data" / "checkpoints"
+        parent.parent / "shared" / "data" / "checkpoints"
         for parent in Path(__file__).resolve().parents
-        if parent.with_name("shared").is_dir()
+        if (parent.parent / "shared").is_dir()
     ),
     Path("absent"),
 )

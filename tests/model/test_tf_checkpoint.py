@@ -18,9 +18,9 @@ from model import tf_writer
 Tensors = dict[str, npt.NDArray[np.generic]]
 SHARED = next(
     (
-        parent.with_name("shared") / "data" / "checkpoints" / "bleurt-tiny"
+        parent.parent / "shared" / "data" / "checkpoints" / "bleurt-tiny"
         for parent in Path(__file__).resolve().parents
-        if parent.with_name("shared").is_dir()
+        if (parent.parent / "shared").is_dir()
     ),
     None,
 )
