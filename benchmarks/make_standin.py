@@ -2,11 +2,11 @@
 
     python benchmarks/make_standin.py --output-dir src/demo_bert/tasks/standin
 
-A pair is two sentences from two templates of one frame. A frame has slots; a slot has concepts
-(meanings), and a concept has wordings. In a paraphrase both sentences say the same concepts,
-mostly in other words; in a negative two or three of the concepts differ while names, places and
-dates stay. Most pairs are taken as twins, a paraphrase and a negative of the same frame with equal
-word overlap and equal difference in length, so that surface features say little about the label.
+A frame is a kind of event: templates with slots. A slot has concepts (meanings), and a concept has
+wordings. A paraphrase tells one event in two templates, mostly in other words. A negative tells two
+events around the same names, places and dates: mostly of two frames, else of one frame with two or
+three other concepts. Half of the candidates are taken as twins, a paraphrase and a negative with
+equal word overlap and equal difference in length, so that surface features say little.
 """
 
 import argparse
