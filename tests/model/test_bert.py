@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from demo_bert.data.packing import Batch
 from demo_bert.errors import ModelError
-from demo_bert.model.bert import Bert, BertConfig, initialise
+from demo_bert.model.bert import Bert, BertConfig, first_tokens, initialise
 from demo_bert.model.heads import PreTrainer, SequenceClassifier, SpanPredictor
 
 transformers = pytest.importorskip("transformers", reason="needs the dev requirement transformers")
@@ -153,8 +153,30 @@ def test_hidden_states_and_pooled_output_are_those_of_transformers(seed: int) ->
                 rtol=0,
                 atol=1e-5,
             )
-        pooled = ours.pool(hidden, batch.cu_seqlens)
+        firsts = first_tokens(batch.cu_seqlens, num_tokens=len(hidden))
+        pooled = ours.pool(hidden[firsts])
     torch.testing.assert_close(pooled, expected.pooler_output, rtol=0, atol=1e-5)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_wanted_tokens_have_the_states_and_gradients_that_they_have_among_all(seed: int) -> None:
+    config = _config(seed)
+    model = Bert(config).eval()
+    initialise(model, initializer_range=0.2, seed=seed)
+    batch = _flat(_rows(config, seed))
+    generator = torch.Generator().manual_seed(seed)
+    wanted = torch.randint(batch.num_tokens, (5,), generator=generator)  # also twice the same
+    weights = torch.randn(5, config.hidden_size, generator=generator)
+    found = []
+    for states in (
+        model(*_inputs(batch)).index_select(0, wanted),
+        model(*_inputs(batch), wanted=wanted),
+    ):
+        model.zero_grad()
+        (states * weights).sum().backward()
+        found.append([states.detach(), *(p.grad for p in model.parameters() if p.grad is not None)])
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
 
 
 @settings(max_examples=10, deadline=None)

@@ -33,12 +33,14 @@ def textbook(config: BertConfig, examples: int, length: int, num_labels: int | N
         for shapes in [[(hidden, hidden)] * 4 + [(wide, hidden), (hidden, wide)]]
         * config.num_hidden_layers
     ]
-    for query, key, value, output, up, down in weights:
+    for place, (query, key, value, output, up, down) in enumerate(weights):
         q, k, v = (
             (x @ w.T).view(examples, length, heads, -1).transpose(1, 2) for w in (query, key, value)
         )
         scores = torch.softmax(q @ k.transpose(-1, -2), -1)
         context = (scores @ v).transpose(1, 2).reshape(examples, length, hidden)
+        if num_labels is not None and place == len(weights) - 1:  # the pooler reads no other token
+            x, context = x[:, :1], context[:, :1]
         x = x + context @ output.T
         x = x + torch.relu(x @ up.T) @ down.T
     if num_labels is None:

@@ -1,7 +1,7 @@
 """The BERT encoder over flat batches.
 
-Shapes: T tokens of the micro-batch, B examples, H hidden size, A heads, I intermediate size,
-L layers, V vocabulary.
+Shapes: T tokens of the micro-batch, N of them wanted, B examples, H hidden size, A heads,
+I intermediate size, L layers, V vocabulary.
 
 Source:
     Devlin et al. 2019 and its published code: post-layer-norm, learned positions, GELU, pooler.
@@ -119,7 +119,7 @@ class _Attention(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def forward(self, hidden: Tensor, sequences: Sequences) -> Tensor:
+    def forward(self, hidden: Tensor, sequences: Sequences, wanted: Tensor | None) -> Tensor:
         qkv = self.qkv(hidden)  # (T, 3H)
         dropout = self.weights_dropout if self.training else 0.0
         path = select_path(
@@ -128,7 +128,9 @@ class _Attention(nn.Module):
         context = attention(
             qkv, sequences, num_heads=self.num_heads, dropout=dropout, path=path
         )  # (T, H)
-        return self.norm(hidden + self.dropout(self.output(context)))  # (T, H)
+        if wanted is not None:
+            hidden, context = hidden.index_select(0, wanted), context.index_select(0, wanted)
+        return self.norm(hidden + self.dropout(self.output(context)))  # (T, H) or (N, H)
 
 
 class _FeedForward(nn.Module):
@@ -155,8 +157,8 @@ class _Layer(nn.Module):
         self.attention = _Attention(config)
         self.feed_forward = _FeedForward(config)
 
-    def forward(self, hidden: Tensor, sequences: Sequences) -> Tensor:
-        return self.feed_forward(self.attention(hidden, sequences))  # (T, H)
+    def forward(self, hidden: Tensor, sequences: Sequences, wanted: Tensor | None) -> Tensor:
+        return self.feed_forward(self.attention(hidden, sequences, wanted))  # (T, H) or (N, H)
 
 
 class _Pooler(nn.Module):
@@ -192,8 +194,13 @@ class Bert(nn.Module):
         token_type_ids: Tensor,
         cu_seqlens: Tensor,
         max_seqlen: int,
+        wanted: Tensor | None = None,
     ) -> Tensor:
-        """Hidden states of all tokens.
+        """Hidden states of all tokens, or of those that a head reads.
+
+        The last layer needs every token's key and value, but the rest of it only where its output
+        is read: with `wanted` three quarters of that layer's products are left out, and the
+        states are the same.
 
         Args:
             input_ids: (T,) int64 in [0, V).
@@ -201,30 +208,44 @@ class Bert(nn.Module):
             token_type_ids: (T,) int64, 0 for the first segment and 1 for the second.
             cu_seqlens: (B+1,) int32, the first token of each example, and T.
             max_seqlen: The longest example in tokens, or more.
+            wanted: (N,) int64, places in [0, T) of the tokens whose states are read; None for all.
 
         Returns:
-            (T, H), float32 or the type of the enclosing autocast.
+            (T, H), or (N, H) in the order of `wanted`; float32 or the type of the enclosing
+            autocast.
         """
         sequences = Sequences(cu_seqlens, max_seqlen, num_tokens=input_ids.shape[0])
         hidden = self.embeddings(input_ids, position_ids, token_type_ids)  # (T, H)
-        for layer in self.layers:
-            hidden = layer(hidden, sequences)  # (T, H)
+        last = len(self.layers) - 1
+        for place, layer in enumerate(self.layers):
+            hidden = layer(hidden, sequences, wanted if place == last else None)
         return hidden
 
-    def pool(self, hidden: Tensor, cu_seqlens: Tensor) -> Tensor:
+    def pool(self, first: Tensor) -> Tensor:
         """One vector for each example.
 
         Args:
-            hidden: (T, H) from `forward`.
-            cu_seqlens: (B+1,) int32; an empty example takes the token that follows it.
+            first: (B, H), the states of the examples' first tokens.
 
         Returns:
             (B, H).
         """
         if self.pooler is None:
             raise AssertionError("this Bert was made without a pooler")
-        first = cu_seqlens[:-1].long().clamp(max=hidden.shape[0] - 1)  # (B,)
-        return self.pooler(hidden.index_select(0, first))  # (B, H)
+        return self.pooler(first)  # (B, H)
+
+
+def first_tokens(cu_seqlens: Tensor, *, num_tokens: int) -> Tensor:
+    """The place of each example's first token.
+
+    Args:
+        cu_seqlens: (B+1,) int32; an empty example takes the token that follows it, or the last.
+        num_tokens: T.
+
+    Returns:
+        (B,) int64 in [0, T).
+    """
+    return cu_seqlens[:-1].long().clamp(max=num_tokens - 1)
 
 
 def initialise(model: nn.Module, *, initializer_range: float, seed: int) -> None:

@@ -26,15 +26,19 @@ def classifier_flops(config: BertConfig, lengths: Sequence[int], num_labels: int
     """
     hidden = config.hidden_size
     heads = 2 * len(lengths) * hidden * (hidden + num_labels)
-    return encoder_flops(config, lengths) + heads
+    return encoder_flops(config, lengths, num_wanted=len(lengths)) + heads
 
 
-def encoder_flops(config: BertConfig, lengths: Sequence[int]) -> int:
+def encoder_flops(
+    config: BertConfig, lengths: Sequence[int], *, num_wanted: int | None = None
+) -> int:
     """Operations of one forward pass of the encoder, without pooler.
 
     Args:
         config: The encoder's shape.
         lengths: Tokens of each example.
+        num_wanted: Tokens whose states are read; None for all. What the last layer leaves out for
+            the others is not counted.
 
     Returns:
         Operations.
@@ -48,5 +52,7 @@ def encoder_flops(config: BertConfig, lengths: Sequence[int]) -> int:
     hidden, wide = config.hidden_size, config.intermediate_size
     tokens = sum(lengths)
     squares = sum(length * length for length in lengths)
-    products = 2 * tokens * (4 * hidden * hidden + 2 * hidden * wide)
-    return config.num_hidden_layers * (products + 4 * squares * hidden)
+    after_attention = 2 * (hidden * hidden + 2 * hidden * wide)
+    layer = tokens * (6 * hidden * hidden + after_attention) + 4 * squares * hidden
+    left_out = 0 if num_wanted is None else tokens - num_wanted
+    return config.num_hidden_layers * layer - left_out * after_attention

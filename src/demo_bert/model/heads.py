@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from demo_bert.model.bert import Bert, BertConfig
+from demo_bert.model.bert import Bert, BertConfig, first_tokens
 from demo_bert.model.linear import Linear, rounded_linear
 
 
@@ -49,8 +49,15 @@ class SequenceClassifier(nn.Module):
         Returns:
             (B, C) float32.
         """
-        hidden = self.bert(input_ids, position_ids, token_type_ids, cu_seqlens, max_seqlen)
-        pooled = self.bert.pool(hidden, cu_seqlens)  # (B, H)
+        first = self.bert(
+            input_ids,
+            position_ids,
+            token_type_ids,
+            cu_seqlens,
+            max_seqlen,
+            wanted=first_tokens(cu_seqlens, num_tokens=input_ids.shape[0]),
+        )  # (B, H)
+        pooled = self.bert.pool(first)  # (B, H)
         return self.classifier(self.dropout(pooled)).float()  # (B, C)
 
 
@@ -147,8 +154,12 @@ class PreTrainer(nn.Module):
         Returns:
             (M, V) and (B, 2), float32; of the pairs, class 0 is "is next".
         """
-        hidden = self.bert(input_ids, position_ids, token_type_ids, cu_seqlens, max_seqlen)
-        masked = hidden.index_select(0, masked_tokens)  # (M, H)
+        first = first_tokens(cu_seqlens, num_tokens=input_ids.shape[0])  # (B,)
+        wanted = torch.cat([first, masked_tokens])  # (B+M,)
+        states = self.bert(
+            input_ids, position_ids, token_type_ids, cu_seqlens, max_seqlen, wanted=wanted
+        )  # (B+M, H)
+        firsts, masked = states.split([len(first), len(masked_tokens)])  # (B, H), (M, H)
         words = self.mlm(masked, self.bert.embeddings.word.weight).float()  # (M, V)
-        pairs = self.nsp(self.bert.pool(hidden, cu_seqlens)).float()  # (B, 2)
+        pairs = self.nsp(self.bert.pool(firsts)).float()  # (B, 2)
         return words, pairs
