@@ -1,12 +1,16 @@
-"""For every test: one thread, the same examples each time, and no network but loopback."""
+"""For every test: one thread, the same examples each time, no network but loopback; a small run."""
 
 import ipaddress
 import signal
 import socket
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
+
+from demo_bert.report.tensorboard import TensorBoardWriter
+from small_run import Program
 
 settings.register_profile("same-each-time", derandomize=True, deadline=None, database=None)
 settings.load_profile("same-each-time")
@@ -44,3 +48,30 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket.socket, "connect", refusing(socket.socket.connect))
     monkeypatch.setattr(socket.socket, "connect_ex", refusing(socket.socket.connect_ex))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the small model and data of a module's tests lie."""
+    return tmp_path_factory.mktemp("small")
+
+
+@pytest.fixture
+def program(root: Path, capsys: pytest.CaptureFixture[str]) -> Program:
+    """The program on a small model and data."""
+    return Program(root, capsys)
+
+
+@pytest.fixture
+def stop_at(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Steps at whose events the process gets a SIGTERM; the run stops one step later."""
+    steps: list[int] = []
+    add = TensorBoardWriter.add
+
+    def read(self: TensorBoardWriter, event: dict[str, object]) -> None:
+        add(self, event)
+        if event["event"] == "step" and event["step"] in steps:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(TensorBoardWriter, "add", read)
+    return steps

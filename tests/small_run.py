@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import random
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -164,3 +165,16 @@ def tree(directory: Path) -> set[str]:
     if not directory.exists():
         return set()
     return {p.relative_to(directory).as_posix() for p in directory.rglob("*") if p.is_file()}
+
+
+def going_on(err: str) -> list[str]:
+    """The arguments of the command that a stopped run prints."""
+    (line,) = [line for line in err.splitlines() if "goes on with: " in line]
+    program, *argv = shlex.split(line.split("goes on with: ")[1])
+    assert program == "demo_bert"
+    return argv
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    """Every file below a directory."""
+    return {name: (directory / name).read_bytes() for name in tree(directory)}

@@ -3,10 +3,7 @@
 import json
 import math
 import re
-import shlex
 import signal
-import statistics
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +15,14 @@ from small_run import (
     NUM_TRAIN,
     NUM_VALIDATION,
     Program,
+    contents,
     events,
+    going_on,
     losses,
     read_json,
     save_data,
     save_model,
     tree,
-    weights,
 )
 
 SHORT = ("-i", "4")
@@ -74,16 +72,6 @@ MODEL_FILES = {
 }
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("small")
-
-
-@pytest.fixture
-def program(root: Path, capsys: pytest.CaptureFixture[str]) -> Program:
-    return Program(root, capsys)
-
-
 @pytest.fixture
 def finished(program: Program, root: Path) -> Path:
     """A run that is done, 8 steps with a scoring after each epoch's end; made once."""
@@ -91,33 +79,6 @@ def finished(program: Program, root: Path) -> Path:
     if not directory.exists():
         assert program.run(directory, "-i", "8", "--global-batch-size", "10").code == 0
     return directory
-
-
-@pytest.fixture
-def stop_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Steps at whose events the process gets a SIGTERM; the run stops one step later."""
-    steps: list[int] = []
-    add = TensorBoardWriter.add
-
-    def read(self: TensorBoardWriter, event: dict[str, object]) -> None:
-        add(self, event)
-        if event["event"] == "step" and event["step"] in steps:
-            signal.raise_signal(signal.SIGTERM)
-
-    monkeypatch.setattr(TensorBoardWriter, "add", read)
-    yield steps
-
-
-def going_on(err: str) -> list[str]:
-    """The arguments of the command that a stopped run prints."""
-    (line,) = [line for line in err.splitlines() if "goes on with: " in line]
-    program, *argv = shlex.split(line.split("goes on with: ")[1])
-    assert program == "demo_bert"
-    return argv
-
-
-def contents(directory: Path) -> dict[str, bytes]:
-    return {name: (directory / name).read_bytes() for name in tree(directory)}
 
 
 def test_everything_that_the_contract_lists_is_there(finished: Path) -> None:
@@ -505,58 +466,3 @@ def test_one_of_our_runs_is_a_start(program: Program, finished: Path, tmp_path: 
     assert record["init_checkpoint"]["missing"] == []
     scores = [read_json(path / "results.json")["metrics"] for path in (finished, tmp_path / "run")]
     assert scores[0] == scores[1]
-
-
-def test_seeds_make_a_run_each_and_the_mean_above_them(program: Program, tmp_path: Path) -> None:
-    outcome = program.run(tmp_path / "run", *SHORT, "--seeds", "2", "--seed", "5")
-    assert outcome.code == 0
-    seeds = [read_json(tmp_path / "run" / f"seed-{s}" / "results.json") for s in (5, 6)]
-    results = read_json(tmp_path / "run" / "results.json")
-    for name in ("accuracy", "f1"):
-        values = [seed["metrics"][name] for seed in seeds]
-        assert results["metrics"][name] == pytest.approx(statistics.fmean(values))
-        assert results["metrics_std"][name] == pytest.approx(statistics.stdev(values))
-    assert [entry["seed"] for entry in results["per_seed"]] == [5, 6]
-    assert [entry["metrics"] for entry in results["per_seed"]] == [s["metrics"] for s in seeds]
-    assert results["collapsed"] == [s["seed"] for s in seeds if s["is_collapsed"]]
-    assert {n: kind for n, kind in RESULTS.items() if not isinstance(results.get(n), kind)} == {}
-    assert {"run.json", "report.html"} <= tree(tmp_path / "run")
-    alone = program.run(tmp_path / "alone", *SHORT, "--seed", "6")
-    assert alone.code == 0
-    assert weights(tmp_path / "alone") == weights(tmp_path / "run" / "seed-6")
-    assert [line for line in outcome.out.splitlines() if line.startswith("seed 6: accuracy")]
-
-
-def test_seeds_go_on_wherever_they_were_stopped(
-    program: Program, tmp_path: Path, stop_at: list[int]
-) -> None:
-    options = (*SHORT, "--seeds", "2")
-    assert program.run(tmp_path / "straight", *options).code == 0
-    stop_at.append(1)
-    directory = tmp_path / "run"
-    stopped = program.run(directory, *options)
-    assert stopped.code == 75
-    assert tree(directory / "seed-43") == set()
-    refused = program.run(directory, *options, "--weight-decay", "0.5")
-    assert refused.code == 2
-    assert "weight_decay is 0.5, was 0.01" in refused.err
-    assert program.call(*going_on(stopped.err)).code == 75, "the second seed stops as well"
-    stop_at.clear()
-    before = contents(directory / "seed-42")
-    assert program.call("finetuning", "-o", str(directory), "--device", "cpu").code == 0
-    assert contents(directory / "seed-42") == before
-    for seed in ("seed-42", "seed-43"):
-        assert weights(directory / seed) == weights(tmp_path / "straight" / seed)
-    assert "this run is finished" in program.run(directory, *options).err
-
-
-def test_new_with_seeds_makes_another_directory_above_them(
-    program: Program, tmp_path: Path
-) -> None:
-    options = ("-i", "2", "--seeds", "2")
-    assert program.run(tmp_path / "run", *options).code == 0
-    before = contents(tmp_path / "run")
-    assert program.run(tmp_path / "run", *options, "--new").code == 0
-    assert contents(tmp_path / "run") == before
-    assert len(read_json(tmp_path / "run-2" / "results.json")["per_seed"]) == 2
-    assert {path.name for path in tmp_path.iterdir()} == {"run", "run-2"}

@@ -3,10 +3,8 @@
 import os
 import random
 import shlex
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +17,6 @@ from small_run import ENVIRONMENT, Program, events, losses, read_json, start, we
 LONG = ("-i", "7", "--global-batch-size", "10", "--eval-every", "3")
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("small")
-
-
-@pytest.fixture
-def program(root: Path, capsys: pytest.CaptureFixture[str]) -> Program:
-    return Program(root, capsys)
-
-
 @pytest.fixture
 def straight(program: Program, root: Path) -> Path:
     """The run that nothing disturbs; made once."""
@@ -36,21 +24,6 @@ def straight(program: Program, root: Path) -> Path:
     if not directory.exists():
         assert program.run(directory, *LONG).code == 0
     return directory
-
-
-@pytest.fixture
-def stop_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Steps at whose events the process gets a SIGTERM; the run stops one step later."""
-    steps: list[int] = []
-    add = TensorBoardWriter.add
-
-    def read(self: TensorBoardWriter, event: dict[str, object]) -> None:
-        add(self, event)
-        if event["event"] == "step" and event["step"] in steps:
-            signal.raise_signal(signal.SIGTERM)
-
-    monkeypatch.setattr(TensorBoardWriter, "add", read)
-    yield steps
 
 
 def assert_same(directory: Path, straight: Path) -> None:

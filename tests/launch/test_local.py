@@ -20,16 +20,6 @@ from small_run import ENVIRONMENT, ROOT, Program, events, losses, read_json, sta
 STEPS = ("-i", "6", "--global-batch-size", "10", "--eval-every", "3")
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("small")
-
-
-@pytest.fixture
-def program(root: Path, capsys: pytest.CaptureFixture[str]) -> Program:
-    return Program(root, capsys)
-
-
 @contextmanager
 def started(program: Program, directory: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """Two workers at work; nothing of them is left afterwards."""

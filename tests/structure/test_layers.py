@@ -14,7 +14,7 @@ from structure.source import ROOT, SOURCE, files, name_of, parsed
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("__init__", "errors"),
-    ("choices", "files", "seeds", "stopping"),
+    ("choices", "clock", "files", "seeds", "stopping"),
     ("downloads", "run_directory"),
     ("settings", "hub", "package_index"),
     ("losses", "hardware", "distributed"),
@@ -31,6 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 STANDARD_LIBRARY_ALONE = (
     "cli",
     "choices",
+    "clock",
     "errors",
     "files",
     "seeds",

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from demo_bert.clock import process_start
 from demo_bert.data.tables import TextExample, examples_of, file_facts, read_table
 from demo_bert.errors import DataError, RunDirectoryError, UsageError
 from demo_bert.files import write_text
@@ -76,7 +77,6 @@ def run(settings: EvaluateSettings, origins: Mapping[str, Origin], argv: Sequenc
         DemoBertError: As the table in `errors.py` says.
     """
     del origins, argv
-    started = time.time()
     from demo_bert.commands.logs import to_standard_error
     from demo_bert.commands.saved_model import read_saved_model
     from demo_bert.hardware import select
@@ -100,7 +100,7 @@ def run(settings: EvaluateSettings, origins: Mapping[str, Origin], argv: Sequenc
     scored = _score(settings, saved, task=task, data=data, split=split, backend=backend)
     if directory is not None:
         write_text(directory / _PREDICTIONS, scored.answers.scores.predictions)
-        results = _results(scored, wall_s=time.time() - started)
+        results = _results(scored, wall_s=time.time() - process_start())
         RunDirectory(directory).write_results(results)
     say(_lines(scored, directory))
     return 0

@@ -8,6 +8,7 @@ starting weights.
 import dataclasses
 import logging
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from demo_bert.checkpoint import Checkpoint, newest, of_step, set_aside_after
+from demo_bert.clock import process_start
 from demo_bert.commands.logs import also_to_file, remove, to_handler, to_standard_error
 from demo_bert.commands.run_plan import plan_run
 from demo_bert.commands.run_records import (
@@ -54,7 +56,6 @@ class FineTuning:
         settings: As resolved.
         origins: Where each came from.
         argv: The program's arguments.
-        started: Unix time at which the command began.
     """
 
     def __init__(
@@ -62,11 +63,10 @@ class FineTuning:
         settings: TrainingSettings,
         origins: Mapping[str, Origin],
         argv: Sequence[str],
-        *,
-        started: float,
     ) -> None:
         self.settings, self.origins, self.argv = settings, origins, tuple(argv)
-        self.started = started
+        self.started = process_start()
+        """Unix time at which the run began: with the command, or where the one before it ended."""
         self.task = load_task(settings.task)
         self.world = place()
         self.backend = select(settings.device, local_rank=self.world.local_rank)
@@ -388,6 +388,7 @@ class FineTuning:
         if self.world.is_first:
             directory.write_results(results)
             write_report(directory.path)
+        self.started = time.time()  # of the next seed's run
         return results
 
 

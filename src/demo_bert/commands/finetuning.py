@@ -3,7 +3,6 @@
 import dataclasses
 import logging
 import statistics
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +31,6 @@ def run(settings: TrainingSettings, origins: Mapping[str, Origin], argv: Sequenc
     Raises:
         DemoBertError: As the table in `errors.py` says.
     """
-    started = time.time()
     from demo_bert.commands.logs import to_standard_error
     from demo_bert.distributed import is_worker, place
     from demo_bert.launch.local import let_first_speak, num_local_workers, run_workers
@@ -49,7 +47,7 @@ def run(settings: TrainingSettings, origins: Mapping[str, Origin], argv: Sequenc
     from demo_bert.commands.fine_tune import FineTuning
 
     try:
-        with FineTuning(settings, origins, argv, started=started) as fine_tuning:
+        with FineTuning(settings, origins, argv) as fine_tuning:
             if settings.seeds is None:
                 return fine_tuning.run()
             return _run_seeds(fine_tuning, settings, origins)

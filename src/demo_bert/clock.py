@@ -1,0 +1,26 @@
+"""When this process began, so that a wall time leaves nothing out."""
+
+import os
+import time
+from pathlib import Path
+
+_IMPORTED = time.time()
+
+
+def process_start() -> float:
+    """When the kernel made this process.
+
+    The launcher becomes the program without a new process, so this is when the user's command
+    began.
+
+    Returns:
+        Unix time in seconds, on Linux exact to the kernel's tick; elsewhere, when this module was
+        imported.
+    """
+    try:
+        stat = Path("/proc/self/stat").read_text(encoding="utf-8")
+        ticks = int(stat.rpartition(")")[2].split()[19])  # field 22, counted behind the name
+        since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
+        return time.time() - since_boot + ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, AttributeError):
+        return _IMPORTED
