@@ -95,6 +95,17 @@ def test_weights_that_are_nowhere_are_exit_2_with_three_commands(
         assert command in message
 
 
+@pytest.mark.parametrize("is_start", [True, False])
+def test_only_training_is_told_what_else_it_could_start_from(
+    hub_raises: Callable[[Exception], None], is_start: bool
+) -> None:
+    hub_raises(NOBODY)
+    with pytest.raises(ModelError) as caught:
+        find_model("someone/bert@abc", announce=print, is_start=is_start)
+    assert ("--init-checkpoint" in str(caught.value)) == is_start
+    assert "`hf download someone/bert --revision abc`" in str(caught.value)
+
+
 def test_an_error_of_the_hub_is_never_passed_over(
     hub_raises: Callable[[Exception], None], index_raises: Callable[[Exception], None]
 ) -> None:

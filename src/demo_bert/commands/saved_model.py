@@ -110,7 +110,7 @@ def read_saved_model(name: str, *, announce: Announce) -> SavedModel:
     if name in SIZES:
         raise ModelError(f"{name}: a published encoder, not yet trained to answer; {advice(name)}")
     path = Path(name).expanduser()
-    directory = find_model(name, announce=announce)
+    directory = find_model(name, announce=announce, is_start=False)
     weights = read_model_directory(directory)
     vocabulary = read_vocabulary(weights.vocabulary_path or STANDARD_VOCABULARY)
     return SavedModel(

@@ -51,13 +51,14 @@ def find_published(size: str, *, announce: Announce) -> Path:
     return _agreeing(size, _find(size, SIZES[size], announce=announce))
 
 
-def find_model(name_or_path: str, *, announce: Announce) -> Path:
+def find_model(name_or_path: str, *, announce: Announce, is_start: bool = True) -> Path:
     """The directory that a model's name stands for.
 
     Args:
         name_or_path: A size; a directory with a model; a run's directory; the prefix of a Google
             TF checkpoint; `owner/model` or `owner/model@revision` on the hub.
         announce: Gets a line for each thing worth knowing, before a download above all.
+        is_start: Whether training is to start from it: then what else can start is named too.
 
     Returns:
         A directory with a configuration and weights; a TF checkpoint's prefix as it was given.
@@ -86,7 +87,9 @@ def find_model(name_or_path: str, *, announce: Announce) -> Path:
         repo_id, _, revision = name_or_path.partition("@")
         fetching = f"hf download {repo_id}" + (f" --revision {revision}" if revision else "")
         raise ModelError(
-            _not_found(f"{name_or_path} is no directory here", str(error), fetching)
+            _not_found(
+                f"{name_or_path} is no directory here", str(error), fetching, is_start=is_start
+            )
         ) from error
     except ModelError as error:
         raise ModelError(f"{name_or_path}: no directory of that name here; {error}") from error
@@ -132,7 +135,12 @@ def _find(name: str, size: Size, *, announce: Announce) -> Path:
     files = " ".join(file.path for file in size.source.files)
     fetching = f"hf download {size.source.repo_id} --revision {size.source.revision} {files}"
     raise ModelError(
-        _not_found(f"the published weights of {name} are not here", "; ".join(reasons), fetching)
+        _not_found(
+            f"the published weights of {name} are not here",
+            "; ".join(reasons),
+            fetching,
+            is_start=True,
+        )
     )
 
 
@@ -188,9 +196,11 @@ def _unknown_name(name: str) -> str:
     )
 
 
-def _not_found(what: str, why: str, fetching: str) -> str:
+def _not_found(what: str, why: str, fetching: str, *, is_start: bool) -> str:
+    copying = f"`{fetching}` where the hub is in reach, and its HF_HOME copied here"
+    if not is_start:
+        return f"{what} ({why}); give the directory of a model, or {copying}"
     return (
         f"{what} ({why}); one of these mends it: `--init-checkpoint DIR` with a directory that"
-        f" holds them; `{fetching}` where the hub is in reach, and its HF_HOME copied here;"
-        " `--init-checkpoint random` to start from random weights"
+        f" holds them; {copying}; `--init-checkpoint random` to start from random weights"
     )
