@@ -219,10 +219,25 @@ def test_the_worker_that_was_the_cause_gives_the_exit_code(
 def test_a_number_is_taken_as_it_is_and_auto_is_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     from demo_bert.hardware import cpu
 
-    assert local.num_local_workers(5, device="cpu") == 5
+    assert local.num_local_workers(5, device="cpu", bytes_each=1 << 60) == 5
     for cores, workers in ((1, 1), (6, 6), (64, 8)):
         monkeypatch.setattr(cpu, "usable_cores", lambda cores=cores: cores)
-        assert local.num_local_workers("auto", device="cpu") == workers
+        assert local.num_local_workers("auto", device="cpu", bytes_each=None) == workers
+        assert local.num_local_workers("auto", device="cpu", bytes_each=1) == workers
+
+
+def test_auto_starts_no_more_workers_than_fit_in_memory(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from demo_bert.hardware import cpu
+
+    caplog.set_level("INFO")
+    monkeypatch.setattr(cpu, "usable_cores", lambda: 6)
+    monkeypatch.setattr(cpu.CpuBackend, "free_memory_bytes", lambda self: 10 << 30)
+    for bytes_each, workers in ((1 << 30, 6), (3 << 30, 3), (11 << 30, 1)):
+        found = local.num_local_workers("auto", device="cpu", bytes_each=bytes_each)
+        assert found == workers
+    assert "3 of 6 workers fit in the 10.7 GB of free memory, at about 3.2 GB each" in caplog.text
 
 
 def test_what_starts_workers_imports_none_of_what_they_need(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from demo_bert.commands.not_yet import refuse_what_is_missing
+from demo_bert.commands.worker_memory import worker_bytes
 from demo_bert.errors import DemoBertError
 from demo_bert.settings import Origin, TrainingSettings
 
@@ -40,7 +41,9 @@ def run(settings: TrainingSettings, origins: Mapping[str, Origin], argv: Sequenc
     if settings.hosts is not None and settings.workers is None:
         _LOG.warning("%s has no effect without -v; one worker runs here", origins["hosts"])
     if settings.workers is not None and not is_worker():
-        num_workers = num_local_workers(settings.workers, device=settings.device)
+        num_workers = num_local_workers(
+            settings.workers, device=settings.device, bytes_each=worker_bytes(settings)
+        )
         if num_workers > 1:
             return run_workers(argv, num_workers=num_workers, timeout=settings.timeout)
     # Not before: what starts workers needs none of it.

@@ -37,15 +37,17 @@ run()
 _SOURCE = Path(__file__).parents[2]
 
 
-def num_local_workers(asked: int | str, *, device: str) -> int:
+def num_local_workers(asked: int | str, *, device: str, bytes_each: int | None) -> int:
     """How many workers `-v` starts here.
 
     Args:
         asked: A number, or "auto" for `-v` alone.
         device: As `--device` gives it.
+        bytes_each: Memory that a worker needs where the host's is what it uses; None: not known.
 
     Returns:
-        The number; "auto" is the host's accelerators, else 8 but not more than its cores.
+        The number; "auto" is the host's accelerators, else 8 but not more than its cores nor than
+        fit in its free memory.
     """
     if isinstance(asked, int):
         return asked
@@ -55,7 +57,16 @@ def num_local_workers(asked: int | str, *, device: str) -> int:
     backend = select(device)
     if backend.name != "cpu":
         return backend.device_count()
-    return min(_MOST_BY_DEFAULT, usable_cores())
+    most = min(_MOST_BY_DEFAULT, usable_cores())
+    free = backend.free_memory_bytes()
+    if bytes_each is None or free is None or most * bytes_each <= free:
+        return most
+    fitting = max(1, free // bytes_each)
+    _LOG.info(
+        "%d of %d workers fit in the %.1f GB of free memory, at about %.1f GB each",
+        *(fitting, most, free / 1e9, bytes_each / 1e9),
+    )
+    return fitting
 
 
 def run_workers(argv: Sequence[str], *, num_workers: int, timeout: Duration) -> int:
