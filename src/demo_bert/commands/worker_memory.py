@@ -1,6 +1,7 @@
 """What a worker of a training command needs, known before the workers are started."""
 
 from pathlib import Path
+from typing import Any
 
 from demo_bert.errors import DemoBertError
 from demo_bert.settings import TrainingSettings
@@ -23,7 +24,7 @@ def worker_bytes(settings: TrainingSettings) -> int | None:
     from demo_bert.model.sizes import SIZES
 
     if settings.model in SIZES:
-        config = BertConfig(**SIZES[settings.model].config)
+        config = BertConfig(**dict[str, Any](SIZES[settings.model].config))
     else:
         path = Path(settings.model).expanduser() / "config.json"
         try:
