@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import shutil
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import torch
 from torch import Tensor
 
 from demo_bert import checkpoint
+from demo_bert.choices import Duration
 from demo_bert.errors import DiskError, RunDirectoryError
 from small_run import tree
 
@@ -22,7 +25,7 @@ def tensors(step: int) -> dict[str, Tensor]:
     return {"a": torch.full((3, 2), float(step)), "b": torch.arange(4)}
 
 
-def save(directory: Path, step: int, *, keep: int = 10) -> Path:
+def save(directory: Path, step: int, *, keep: int = 10, keep_every: Duration | None = None) -> Path:
     return checkpoint.save(
         directory,
         step=step,
@@ -30,6 +33,7 @@ def save(directory: Path, step: int, *, keep: int = 10) -> Path:
         model=tensors(step),
         optimizer=tensors(-step),
         keep=keep,
+        keep_every=keep_every,
     )
 
 
@@ -82,6 +86,21 @@ def test_the_oldest_are_removed(tmp_path: Path) -> None:
         save(tmp_path, step, keep=2)
     assert steps(tmp_path) == [10, 11]
     assert names(tmp_path) == {"step-10", "step-11", "newest"}
+
+
+def test_every_so_many_steps_one_stays_for_good(tmp_path: Path) -> None:
+    for step in range(1, 12):
+        save(tmp_path, step, keep=2, keep_every=Duration(steps=4))
+    assert steps(tmp_path) == [4, 8, 10, 11]
+
+
+def test_one_in_so_much_time_stays_for_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in range(1, 12):
+        monkeypatch.setattr(time, "time", lambda step=step: 1e9 + 60.0 * step)
+        save(tmp_path, step, keep=1, keep_every=Duration(seconds=240.0))
+    assert steps(tmp_path) == [1, 5, 9, 11]
 
 
 def test_the_one_that_was_just_saved_stays_also_beside_later_ones(tmp_path: Path) -> None:
@@ -278,3 +297,92 @@ def test_content_and_names_are_on_disk_before_the_checkpoint_counts(
     at = order.index("rename to step-1")
     assert set(order[:at]) == FILES | {".step-1.partial"}
     assert order[at + 1] == "checkpoints"
+
+
+class Gate:
+    """Holds `checkpoint.save` back until it is opened."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.opened, self.entered = threading.Event(), threading.Event()
+        inner = checkpoint.save
+
+        def gated(*arguments: Any, **options: Any) -> Path:
+            self.entered.set()
+            assert self.opened.wait(timeout=60)
+            return inner(*arguments, **options)
+
+        monkeypatch.setattr(checkpoint, "save", gated)
+
+
+def begin(saver: checkpoint.Saver, step: int, model: dict[str, Tensor], **options: Any) -> None:
+    options = {"free_bytes": None} | options
+    saver.start(step=step, state={"at": step}, model=model, optimizer={}, **options)
+
+
+def test_training_goes_on_while_a_copy_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(monkeypatch)
+    saver = checkpoint.Saver(tmp_path, keep=2)
+    weights = {"w": torch.zeros(1000)}
+    begin(saver, 1, weights)
+    weights["w"] += 1  # the next update, while the file is not yet there
+    assert gate.entered.wait(timeout=60)
+    assert saver.finished() == []
+    assert checkpoint.newest(tmp_path) == (None, [])
+    gate.opened.set()
+    (outcome,) = saver.wait()
+    assert (outcome.step, outcome.message, outcome.is_background) == (1, None, True)
+    assert outcome.path == tmp_path / "step-1"
+    assert outcome.stalled_s <= outcome.seconds
+    found, _ = checkpoint.newest(tmp_path)
+    assert found is not None
+    assert torch.equal(found.tensors("model")["w"], torch.zeros(1000))
+    assert saver.wait() == []
+
+
+def test_at_most_one_save_is_in_flight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(monkeypatch)
+    saver = checkpoint.Saver(tmp_path, keep=5)
+    begin(saver, 1, {"w": torch.ones(2)})
+    assert gate.entered.wait(timeout=60)
+    second = threading.Thread(target=begin, args=(saver, 2, {"w": torch.ones(2)}))
+    second.start()
+    second.join(timeout=0.2)
+    assert second.is_alive(), "the second waits for the first"
+    gate.opened.set()
+    second.join(timeout=60)
+    assert [outcome.step for outcome in saver.wait()] == [1, 2]
+    assert steps(tmp_path) == [1, 2]
+
+
+def test_a_copy_that_does_not_fit_in_memory_is_not_made(tmp_path: Path) -> None:
+    saver = checkpoint.Saver(tmp_path, keep=5)
+    begin(saver, 1, {"w": torch.ones(100)}, free_bytes=400)
+    (outcome,) = saver.finished()  # without waiting
+    assert not outcome.is_background
+    assert outcome.stalled_s == outcome.seconds
+    begin(saver, 2, {"w": torch.ones(100)}, free_bytes=401)
+    (outcome,) = saver.wait()
+    assert outcome.is_background
+
+
+def test_a_full_disk_in_the_background_is_told_and_the_next_save_may_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saver = checkpoint.Saver(tmp_path, keep=5)
+    begin(saver, 1, {"w": torch.ones(2)})
+    saver.wait()
+
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", full)
+        begin(saver, 2, {"w": torch.ones(2)})
+        (outcome,) = saver.wait()
+    assert outcome.path is None
+    assert "step-2: checkpoint not written (No space" in str(outcome.message)
+    begin(saver, 3, {"w": torch.ones(2)})
+    assert [one.path for one in saver.wait()] == [tmp_path / "step-3"]
+    assert steps(tmp_path) == [1, 3]

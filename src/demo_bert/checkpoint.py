@@ -4,22 +4,28 @@
     checkpoints/newest      the name of the newest complete one
 
 A checkpoint is written under another name, synced and renamed; the manifest holds the length and
-SHA-256 of each file, since no tensor format notices a flipped bit by itself. What a killed process
-left half-written is removed at the next save.
+SHA-256 of each file and of itself, since no tensor format notices a flipped bit. What a killed
+process left half-written is removed at the next save.
 """
 
+import hashlib
 import json
+import math
 import os
 import re
 import shutil
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from torch import Tensor
 
+from demo_bert.choices import Duration
 from demo_bert.errors import DiskError, RunDirectoryError
 from demo_bert.files import sha256_of, sync_directory, write_text
 
@@ -63,6 +69,7 @@ def save(
     model: Mapping[str, Tensor],
     optimizer: Mapping[str, Tensor],
     keep: int,
+    keep_every: Duration | None = None,
 ) -> Path:
     """Writes a checkpoint and then removes the oldest ones.
 
@@ -74,6 +81,7 @@ def save(
         optimizer: Names and moments.
         keep: How many checkpoints stay, at least 1; those of later steps, which this run has gone
             back behind, are neither counted nor removed.
+        keep_every: Those of every so many steps, or one in so much time, stay for good beside.
 
     Returns:
         The checkpoint's directory.
@@ -81,34 +89,147 @@ def save(
     Raises:
         DiskError: It could not be written; those before it are untouched.
     """
-    from safetensors.torch import save as serialise
-
     final = directory / f"step-{step}"
     staging = directory / f".step-{step}.partial"
     try:
         for stale in directory.glob(".step-*.partial"):
             shutil.rmtree(stale, ignore_errors=True)
         staging.mkdir(parents=True)
-        files: dict[str, dict[str, int | str]] = {}
-        for part, tensors in zip(_PARTS, (model, optimizer), strict=True):
-            path = staging / f"{part}.safetensors"
-            copies = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-            _write_synced(path, serialise(copies))
-            files[path.name] = {"size_bytes": path.stat().st_size, "sha256": sha256_of(path)}
-        manifest = {"schema_version": 1, "step": step, "state": dict(state), "files": files}
-        _write_synced(staging / "manifest.json", json.dumps(manifest, indent=1).encode())
+        _write(staging, step=step, state=state, parts=(model, optimizer))
         sync_directory(staging)
         if final.exists():
             shutil.rmtree(final)
         os.rename(staging, final)
         sync_directory(directory)
         write_text(directory / "newest", final.name + "\n")
-    except OSError as error:
+    except (OSError, SafetensorError, DiskError) as error:
         shutil.rmtree(staging, ignore_errors=True)
-        raise DiskError(f"{final}: checkpoint not written ({error.strerror})") from error
-    for old in [path for path in _numbered(directory) if _step_of(path) <= step][keep:]:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise DiskError(f"{final}: checkpoint not written ({reason})") from error
+    numbered = [path for path in _numbered(directory) if _step_of(path) <= step]
+    for old in sorted(set(numbered[keep:]) - _kept_for_good(numbered, keep_every)):
         shutil.rmtree(old, ignore_errors=True)
     return final
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a save ended.
+
+    Attributes:
+        step: Updates done.
+        path: The checkpoint; None where it could not be written.
+        seconds: From the request to the end.
+        stalled_s: How much of that training waited.
+        is_background: Whether training went on meanwhile.
+        message: What was in the way, in one line; None where it was written.
+    """
+
+    step: int
+    path: Path | None
+    seconds: float
+    stalled_s: float
+    is_background: bool
+    message: str | None = None
+
+
+class Saver:
+    """Saves in the background: training waits for a copy of the state, not for the disk.
+
+    At most one save is in flight; the next one waits for it. A save that fails leaves the
+    checkpoints before it as they are, and says so in its outcome.
+
+    Args:
+        directory: The run's `checkpoints/`.
+        keep: As `save`.
+        keep_every: As `save`.
+    """
+
+    def __init__(self, directory: Path, *, keep: int, keep_every: Duration | None = None) -> None:
+        self._directory, self._keep, self._keep_every = directory, keep, keep_every
+        self._thread: threading.Thread | None = None
+        self._outcomes: list[Outcome] = []
+
+    def start(
+        self,
+        *,
+        step: int,
+        state: Mapping[str, Any],
+        model: Mapping[str, Tensor],
+        optimizer: Mapping[str, Tensor],
+        free_bytes: int | None,
+    ) -> None:
+        """Begins to save; the tensors may change afterwards.
+
+        Args:
+            step: Updates done.
+            state: As `save`.
+            model: Names and weights.
+            optimizer: Names and moments.
+            free_bytes: Memory of the host that a copy may take; where it does not fit, nothing is
+                copied and this call returns when all is written. None: not known, it fits.
+        """
+        began_s = time.monotonic()
+        self._join()
+        size = sum(t.numel() * t.element_size() for t in (*model.values(), *optimizer.values()))
+        is_background = free_bytes is None or size < free_bytes
+        parts = [
+            {
+                name: tensor.detach().to("cpu", copy=True) if is_background else tensor
+                for name, tensor in tensors.items()
+            }
+            for tensors in (model, optimizer)
+        ]
+        stalled_s = time.monotonic() - began_s
+        write = partial(
+            save,
+            self._directory,
+            step=step,
+            state=state,
+            model=parts[0],
+            optimizer=parts[1],
+            keep=self._keep,
+            keep_every=self._keep_every,
+        )
+        if is_background:
+            self._thread = threading.Thread(
+                target=self._write, args=(write, step, began_s, stalled_s), name=f"save-{step}"
+            )
+            self._thread.start()
+        else:
+            self._write(write, step, began_s, None)
+
+    def _write(
+        self, write: Callable[[], Path], step: int, began_s: float, stalled_s: float | None
+    ) -> None:
+        path = message = None
+        try:
+            path = write()
+        except DiskError as error:
+            message = str(error)
+        seconds = time.monotonic() - began_s
+        stalled = seconds if stalled_s is None else stalled_s
+        is_background = stalled_s is not None
+        self._outcomes.append(Outcome(step, path, seconds, stalled, is_background, message))
+
+    def finished(self) -> list[Outcome]:
+        """The saves that have ended since the last question, the oldest first."""
+        outcomes, self._outcomes = self._outcomes, []
+        return outcomes
+
+    def wait(self) -> list[Outcome]:
+        """Waits for the save in flight.
+
+        Returns:
+            As `finished`.
+        """
+        self._join()
+        return self.finished()
+
+    def _join(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
 
 
 def newest(directory: Path) -> tuple[Checkpoint | None, list[str]]:
@@ -181,6 +302,8 @@ def _verified(path: Path) -> Checkpoint:
         expected = {
             name: (int(facts["size_bytes"]), str(facts["sha256"])) for name, facts in files.items()
         }
+        if manifest.pop("sha256") != _digest(manifest):
+            raise ValueError("it is not what was saved")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunDirectoryError(f"{path}: damaged (manifest.json: {error})") from error
     if path.name != f"step-{step}" or set(expected) != {f"{part}.safetensors" for part in _PARTS}:
@@ -192,8 +315,62 @@ def _verified(path: Path) -> Checkpoint:
     return Checkpoint(path, step, state)
 
 
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+def _write(
+    staging: Path, *, step: int, state: Mapping[str, Any], parts: Sequence[Mapping[str, Tensor]]
+) -> None:
+    """The files of a checkpoint, the manifest last, each on disk before this returns."""
+    from safetensors.torch import save_file
+
+    files: dict[str, dict[str, int | str]] = {}
+    for part, tensors in zip(_PARTS, parts, strict=True):
+        path = staging / f"{part}.safetensors"
+        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, path)
+        _sync(path)
+        files[path.name] = {"size_bytes": path.stat().st_size, "sha256": sha256_of(path)}
+    manifest = {
+        "schema_version": 1,
+        "step": step,
+        "saved_at": time.time(),
+        "state": dict(state),
+        "files": files,
+    }
+    signed = manifest | {"sha256": _digest(manifest)}
+    (staging / "manifest.json").write_text(json.dumps(signed, indent=1), encoding="utf-8")
+    _sync(staging / "manifest.json")
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    """SHA-256 of a manifest without its own."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _kept_for_good(paths: Sequence[Path], every: Duration | None) -> set[Path]:
+    """Those of the checkpoints, the newest first, that are never removed."""
+    if every is None:
+        return set()
+    if every.seconds is None:
+        assert every.steps is not None
+        return {path for path in paths if _step_of(path) % every.steps == 0}
+    kept: set[Path] = set()
+    last = -math.inf
+    for path in reversed(paths):
+        saved_at = _saved_at(path)
+        if saved_at - last >= every.seconds:
+            kept.add(path)
+            last = saved_at
+    return kept
+
+
+def _saved_at(path: Path) -> float:
+    try:
+        return float(json.loads((path / "manifest.json").read_text("utf-8"))["saved_at"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return -math.inf
