@@ -214,7 +214,8 @@ class Saver:
 
     def finished(self) -> list[Outcome]:
         """The saves that have ended since the last question, the oldest first."""
-        outcomes, self._outcomes = self._outcomes, []
+        outcomes = list(self._outcomes)
+        del self._outcomes[: len(outcomes)]  # one that ends meanwhile stays for the next question
         return outcomes
 
     def wait(self) -> list[Outcome]:
