@@ -91,7 +91,7 @@ def run(settings: EvaluateSettings, origins: Mapping[str, Origin], argv: Sequenc
     saved = read_saved_model(settings.model, announce=_LOG.info)
     data = _data(settings, saved, task=task)
     split = "validation" if "validation" in data.splits else "test"
-    unlabelled = sum(example.label is None for example in data.splits[split])
+    unlabelled = sum(not task.is_labelled(example) for example in data.splits[split])
     if unlabelled and directory is None:
         raise UsageError(
             f"{data.name}: {unlabelled:,} of {len(data.splits[split]):,} examples have no label, so"
@@ -99,7 +99,8 @@ def run(settings: EvaluateSettings, origins: Mapping[str, Origin], argv: Sequenc
         )
     scored = _score(settings, saved, task=task, data=data, split=split, backend=backend)
     if directory is not None:
-        write_text(directory / _PREDICTIONS, scored.answers.scores.predictions)
+        for name, content in scored.answers.scores.files.items():
+            write_text(directory / name, content)
         results = _results(scored, wall_s=time.time() - started)
         RunDirectory(directory).write_results(results)
     say(_lines(scored, directory))
@@ -286,7 +287,7 @@ def _lines(scored: _Scored, directory: Path | None) -> list[str]:
         f"{wording.count(len(scored.examples), 'example')} ({scored.split} of {data.name}) in"
         f" {wording.duration(scored.seconds)}  ({scored.dtype} on {scored.device})"
     )
-    chosen = {line.split("\t")[1] for line in scores.predictions.split("\n")[1:-1]}
+    chosen = {line.split("\t")[1] for line in scores.files[_PREDICTIONS].split("\n")[1:-1]}
     if len(chosen) == 1 and len(scored.examples) > 1:
         lines.append(f"one class only: every answer is {chosen.pop()}")
     if directory is not None:

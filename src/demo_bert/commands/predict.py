@@ -69,7 +69,7 @@ def run(settings: PredictSettings, origins: Mapping[str, Origin], argv: Sequence
     if facts is not None:
         _check_pairs(examples, facts, settings=settings, name=name)
     answers = _ask(settings, name, examples)
-    table = answers.scores.predictions
+    table = answers.scores.files["predictions.tsv"]
     content = table if settings.input else _one_line(table)
     if settings.output is not None:
         write_text(Path(settings.output), content)

@@ -169,7 +169,8 @@ def answer(
     logits = logits_of(
         _on_device(module, backend, dtype=dtype),
         rows,
-        num_outputs=len(classes.labels),
+        outputs=task.outputs,
+        num_outputs=task.num_outputs(classes.labels),
         max_tokens=most_tokens,
         max_examples=most_rows,
         dtype=dtype,
@@ -179,7 +180,7 @@ def answer(
     )  # (N, C)
     ordered = logits.take(classes.order, axis=1)  # (N, C)
     return Answers(
-        scores=task.score(examples, labels=classes.labels, logits=ordered),
+        scores=task.score(examples, rows=rows, labels=classes.labels, logits=ordered),
         num_tokens=sum(len(row.input_ids) for row in rows),
         cut=_cut(model.tokenizer, examples, rows, max_seq_length=max_seq_length),
     )
