@@ -31,6 +31,7 @@ class Question:
         start: First character of the answer that is learnt; -1: none.
         end: The character after its last one; -1: none.
         title: Of the article.
+        is_labelled: Whether the right answer is known.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Question:
     start: int = -1
     end: int = -1
     title: str = ""
+    is_labelled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
