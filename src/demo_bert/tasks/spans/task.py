@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 
 SAMPLE = Path(__file__).with_name("sample")
 LICENCE = "CC BY-SA 4.0"
-THRESHOLD = 0.0
-"""Odds of no answer above which predictions.json has none."""
+_THRESHOLD = 0.0  # the published one
 
 _NOWHERE = -1e30  # the logit of a place without a token; finite, so that gradients are
 _PLACES_OF_BEST = 3  # of a row's outputs: loss, start and end logit of [CLS], then the best
@@ -55,6 +54,11 @@ class SpanTask:
     is_v2: bool
     hub: HubSource
     head: Literal["classifier", "span"] = "span"
+
+    @property
+    def threshold(self) -> float | None:
+        """Odds of no answer above which the answer is none; None: there is always one."""
+        return _THRESHOLD if self.is_v2 else None
 
     def load(self, request: DataRequest, announce: Callable[[str], None]) -> TaskData:
         """See `Task.load`: the named paths, else the hub or its cache, else the embedded sample."""
@@ -204,9 +208,8 @@ class SpanTask:
         """
         del labels
         answers = self.answers(examples, rows=rows, logits=logits)
-        threshold = THRESHOLD if self.is_v2 else None
         ids = [one.id for one in examples]
-        chosen = [answer.chosen(threshold=threshold) for answer in answers]
+        chosen = [answer.chosen(threshold=self.threshold) for answer in answers]
         predictions = {name: each.text for name, each in zip(ids, chosen, strict=True)}
         odds = {name: answer.null_odds for name, answer in zip(ids, answers, strict=True)}
         files = {
