@@ -182,6 +182,8 @@ def _parsed(path: Path) -> Any:
         text = unpacked_text(path)
     else:
         text = read_text(path)
+    if not text or text.isspace():
+        raise DataError(f"{path}: empty; JSON in the SQuAD layout is needed")
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
