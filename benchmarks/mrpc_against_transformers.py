@@ -113,7 +113,7 @@ def _examples(path: Path, longest: int) -> list[Example]:
     data = read_mrpc([path])["train"]
     tokenizer = build_tokenizer(read_vocabulary(STANDARD_VOCABULARY), do_lower_case=True)
     task = load_task("mrpc")
-    return task.features(data, labels=LABELS, tokenizer=tokenizer, max_seq_length=longest)
+    return list(task.features(data, labels=LABELS, tokenizer=tokenizer, max_seq_length=longest))
 
 
 def _ours(config: BertConfig, examples: list[Example], *, batch: int, dtype: Dtype) -> Step:

@@ -94,7 +94,7 @@ def test_the_exit_code_of_the_command_is_that_of_the_program(monkeypatch):
         ([*MRPC, "--columns", "txt=a", "--dataset-path", "."], "did you mean 'text'"),
         ([*MRPC, "extra\nline"], "unexpected 'extra\\nline'"),
         ([*MRPC, "--o\ndd"], "unknown option"),
-        ([*MRPC[:-1], "squad"], "-t squad: not here yet; there are mrpc, classification"),
+        ([*MRPC[:-1], "cola"], "-t cola: not here yet; there are mrpc, squad, squad_v2, class"),
         ([*MRPC[:-1], "mrcp"], "unknown task 'mrcp' (did you mean 'mrpc'?)"),
         (["finetuning"], "-d/--dtype is required"),
         (["evaluate"], "evaluate needs MODEL"),

@@ -13,6 +13,7 @@ from demo_bert.evaluation import logits_of
 from demo_bert.hardware.cpu import CpuBackend
 from demo_bert.model.bert import initialise
 from demo_bert.model.heads import SequenceClassifier
+from demo_bert.tasks.classification import TASK
 from small_run import CONFIG
 
 DRAWN = np.random.default_rng(2)
@@ -50,7 +51,13 @@ def expected(model: SequenceClassifier) -> np.ndarray:
 
 
 def outputs(model: SequenceClassifier, **options: object) -> np.ndarray:
-    defaults = {"num_outputs": 3, "max_tokens": 64, "dtype": "fp32", "world": World()}
+    defaults = {
+        "outputs": TASK.outputs,
+        "num_outputs": 3,
+        "max_tokens": 64,
+        "dtype": "fp32",
+        "world": World(),
+    }
     return logits_of(model, EXAMPLES, backend=CpuBackend(), **(defaults | options))  # type: ignore[arg-type]
 
 

@@ -1,24 +1,28 @@
 """The one evaluation loop.
 
-Shapes: N examples, C outputs for each.
+Shapes: N examples, B of a batch, C outputs for each.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from demo_bert.data.loader import ahead, token_batches
 from demo_bert.data.packing import Batch, Example, pack
 from demo_bert.distributed import World, sum_tensor
 from demo_bert.hardware.backend import Backend, Dtype
 
+Outputs = Callable[[nn.Module, Batch], Tensor]
+"""Model and batch, on its device -> (B, C): what is to be known of each example."""
+
 
 def logits_of(
     model: nn.Module,
     examples: Sequence[Example],
     *,
+    outputs: Outputs,
     num_outputs: int,
     max_tokens: int,
     max_examples: int = 1024,
@@ -32,6 +36,7 @@ def logits_of(
     Args:
         model: On the backend's device; put into evaluation mode.
         examples: At least one.
+        outputs: The task's: logits of classes, the best starts and ends of spans.
         num_outputs: C.
         max_tokens: Tokens of a batch, at most; batches are made of examples of similar length and
             dealt to the workers.
@@ -60,13 +65,7 @@ def logits_of(
         for rows, batch in ahead(prepared()):
             moved = batch.to(device)
             with backend.autocast(dtype):
-                outputs = model(
-                    moved.input_ids,
-                    moved.position_ids,
-                    moved.token_type_ids,
-                    moved.cu_seqlens,
-                    moved.max_seqlen,
-                )  # (B, C)
-            logits[torch.tensor(rows, device=device)] = outputs[: len(rows)].float()
+                found = outputs(model, moved)  # (B, C)
+            logits[torch.tensor(rows, device=device)] = found[: len(rows)].float()
             backend.step_boundary()
     return sum_tensor(logits, world).cpu().numpy()  # (N, C)

@@ -206,7 +206,7 @@ def test_wrong_inputs_are_refused_in_one_line(model, tmp_path, capsys):
     assert "no such file" in refused(capsys, model, "--input", "absent.tsv")
     Path("passage.txt").write_text("a1")
     squad = ["--question", "a1", "--context-file", "passage.txt"]
-    assert "SQuAD is not here yet" in refused(capsys, model, *squad)
+    assert "without qa_outputs, which marks answers" in refused(capsys, model, *squad)
     Path("hole.tsv").write_text("text\ttext_b\na1\tb1\na2\t\n", "utf-8")
     assert "hole.tsv, line 3: no text in column 'text_b'" in refused(
         capsys, model, "--input", "hole.tsv"

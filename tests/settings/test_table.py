@@ -35,13 +35,13 @@ STAGE_FLAGS = """
     --finetuning-attention-dropout --finetuning-on-nonfinite --finetuning-seed
 """
 FLAGS = {
-    "finetuning": f"{TRAINING_FLAGS} --columns",
+    "finetuning": f"{TRAINING_FLAGS} --columns --feature-cache",
     "pretraining": f"{TRAINING_FLAGS} {PHASE_FLAGS}",
     "pipeline": f"{TRAINING_FLAGS} {PHASE_FLAGS} {SOURCE_FLAGS} {STAGE_FLAGS}",
     "plan": f"{TRAINING_FLAGS} {PHASE_FLAGS} --columns",
     "evaluate": """
         -t --task --test-set --dataset-path --sample --no-sample --columns -b --batch-size
-        -s --max-seq-length -d --dtype --device -o --output-dir --config
+        -s --max-seq-length -d --dtype --device -o --output-dir --config --feature-cache
     """,
     "predict": """
         --text --text-b --question --context-file --input -o --output -b --batch-size -d --dtype
@@ -90,7 +90,7 @@ NOT_SHAPING = """
     output_dir new resume save_every keep keep_every eval_every log_every max_time track config
     device compile checkpoint_activations workers max_restarts min_hosts timeout shard_optimizer
     hosts network_interface ssh_port map_by map_by_pe mpirun_command remote_dir
-    gradient_as_bucket_view profile_steps log_level
+    gradient_as_bucket_view profile_steps log_level feature_cache
 """
 
 

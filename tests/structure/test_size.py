@@ -16,7 +16,6 @@ LONG_FUNCTIONS: dict[str, str] = {
     "commands/fine_tune.py FineTuning.run_one": "the order of a run, from settings to results",
     "commands/run_plan.py plan_run": "one number after the other, each from those before",
     "commands/saved_model.py answer": "what evaluate and predict share, in its order",
-    "commands/worker.py Worker.__init__": "each part of a worker, made once",
     "commands/worker.py Worker.train": "the loop's parts, wired once",
     "training.py train": "the loop: a reader sees the order of events in one place",
 }

@@ -116,7 +116,7 @@ def test_scores_are_those_of_the_textbook(rows: list[tuple[int, list[float]]]) -
         for n, (gold, _) in enumerate(rows)
     ]
     logits = np.array([values for _, values in rows], dtype=np.float32)
-    scores = TASK.score(examples, labels=labels, logits=logits)
+    scores = TASK.score(examples, rows=[], labels=labels, logits=logits)
     gold = [g for g, _ in rows]
     chosen = logits.argmax(1).tolist()
     assert scores.metrics["accuracy"] == pytest.approx(accuracy_score(gold, chosen))
@@ -140,7 +140,7 @@ def test_scores_are_those_of_the_textbook(rows: list[tuple[int, list[float]]]) -
         assert mistake["label"] == labels[gold[row]] != mistake["prediction"]
         assert mistake["prediction"] == labels[chosen[row]]
         assert mistake["score"] == pytest.approx(probabilities[row, chosen[row]], abs=1e-6)
-    header, *lines = scores.predictions.splitlines()
+    header, *lines = scores.files["predictions.tsv"].splitlines()
     assert header == "index\tprediction\tlabel\tscore"
     assert [line.split("\t")[:3] for line in lines] == [
         [str(10 + n), labels[chosen[n]], labels[gold[n]]] for n in range(len(rows))
@@ -149,9 +149,10 @@ def test_scores_are_those_of_the_textbook(rows: list[tuple[int, list[float]]]) -
 
 def test_without_labels_there_are_predictions_and_no_scores() -> None:
     examples = [example("a", label=None), example("b", label="1")]
-    scores = TASK.score(examples, labels=("0", "1"), logits=np.array([[1.0, 2.0], [3.0, -1.0]]))
+    logits = np.array([[1.0, 2.0], [3.0, -1.0]])
+    scores = TASK.score(examples, rows=[], labels=("0", "1"), logits=logits)
     assert (dict(scores.metrics), scores.loss, dict(scores.event)) == ({}, 0.0, {})
-    assert [line.split("\t")[1:3] for line in scores.predictions.splitlines()[1:]] == [
+    assert [line.split("\t")[1:3] for line in scores.files["predictions.tsv"].splitlines()[1:]] == [
         ["1", ""],
         ["0", "1"],
     ]
@@ -159,7 +160,7 @@ def test_without_labels_there_are_predictions_and_no_scores() -> None:
 
 def test_huge_outputs_have_a_finite_loss() -> None:
     logits = np.array([[1e4, -1e4]], dtype=np.float32)
-    scores = TASK.score([example("a", label="1")], labels=("0", "1"), logits=logits)
+    scores = TASK.score([example("a", label="1")], rows=[], labels=("0", "1"), logits=logits)
     assert scores.loss == pytest.approx(2e4)
     assert math.isfinite(scores.loss)
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 _NAMELESS = re.compile(r"LABEL_(\d+)")
+_SPAN = ("span.weight", "span.bias")
+_NEEDED = {"classifier": ("a classifier", "mrpc"), "span": ("a model of answers", "squad")}
 _CLASSIFIER = ("classifier.weight", "classifier.bias")
 _ARCHITECTURE = "BertForSequenceClassification"
 _ONE_CLASS_EACH = "single_label_classification"
@@ -106,18 +108,38 @@ def match_classes(model: "SavedModel", labels: Sequence[str], *, task: str) -> C
     return Classes(wanted, tuple(range(len(wanted))))
 
 
-def advice(name: str) -> str:
+def check_span(name: str, weights: "LoadedWeights") -> None:
+    """Refuses a model that does not mark answers in passages.
+
+    Args:
+        name: Of the model, as the user gave it.
+        weights: The model.
+
+    Raises:
+        ModelError: It lacks the start and end logits.
+    """
+    lacking = [tensor for tensor in _SPAN if tensor not in weights.head]
+    if lacking:
+        raise ModelError(
+            f"{name}: an encoder without qa_outputs, which marks answers;"
+            f" {advice(name, head='span')}"
+        )
+
+
+def advice(name: str, *, head: str = "classifier") -> str:
     """What to do with a model that cannot answer.
 
     Args:
         name: Of the model, as the user gave it.
+        head: What is needed: a "classifier", or a "span" of a passage.
 
     Returns:
         The end of a message.
     """
+    needed, task = _NEEDED[head]
     return (
-        "a classifier is needed; train one with:"
-        f" demo_bert finetuning -d bf16 -m {shlex.quote(name)} -t mrpc"
+        f"{needed} is needed; train one with:"
+        f" demo_bert finetuning -d bf16 -m {shlex.quote(name)} -t {task}"
     )
 
 

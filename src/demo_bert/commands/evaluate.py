@@ -7,8 +7,8 @@
 Of a run directory, the task, the compute type, the data with its columns and the longest example
 are those of the run, unless options say otherwise; its score is then the run's own, to the last
 bit. A single file is scored as a whole. Where it has no labels there is no score; `-o` gets the
-predictions. `-o DIR` gets predictions.tsv and results.json (`command` is "evaluate", `split` says
-what was scored).
+predictions. `-o DIR` gets predictions.tsv (of SQuAD predictions.json, nbest.json and, for 2.0,
+null_odds.json) and results.json (`command` is "evaluate", `split` says what was scored).
 """
 
 import logging
@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from demo_bert.clock import process_start
-from demo_bert.data.tables import TextExample, examples_of, file_facts, read_table
+from demo_bert.data.tables import examples_of, file_facts, read_table
+from demo_bert.downloads import cache_directory
 from demo_bert.errors import DataError, RunDirectoryError, UsageError
 from demo_bert.files import write_text
 from demo_bert.report import wording
@@ -38,6 +39,7 @@ COMMAND = "evaluate"
 
 _LOG = logging.getLogger(__name__)
 _PREDICTIONS = "predictions.tsv"
+_FILES = (_PREDICTIONS, "predictions.json", "nbest.json", "null_odds.json")
 _RESULTS = "results.json"
 _HIDDEN_LABEL = "-1"  # what test sets have where their labels are kept secret
 
@@ -58,7 +60,7 @@ class _Scored:
     """Of the model's work alone."""
 
     @property
-    def examples(self) -> Sequence[TextExample]:
+    def examples(self) -> Sequence[Any]:
         return self.data.splits[self.split]
 
 
@@ -88,10 +90,10 @@ def run(settings: EvaluateSettings, origins: Mapping[str, Origin], argv: Sequenc
     task = load_task(settings.task)
     backend = select(settings.device)
     backend.prepare()
-    saved = read_saved_model(settings.model, announce=_LOG.info)
+    saved = read_saved_model(settings.model, announce=_LOG.info, head=task.head)
     data = _data(settings, saved, task=task)
     split = "validation" if "validation" in data.splits else "test"
-    unlabelled = sum(example.label is None for example in data.splits[split])
+    unlabelled = sum(not task.is_labelled(example) for example in data.splits[split])
     if unlabelled and directory is None:
         raise UsageError(
             f"{data.name}: {unlabelled:,} of {len(data.splits[split]):,} examples have no label, so"
@@ -99,7 +101,8 @@ def run(settings: EvaluateSettings, origins: Mapping[str, Origin], argv: Sequenc
         )
     scored = _score(settings, saved, task=task, data=data, split=split, backend=backend)
     if directory is not None:
-        write_text(directory / _PREDICTIONS, scored.answers.scores.predictions)
+        for name, content in scored.answers.scores.files.items():
+            write_text(directory / name, content)
         results = _results(scored, wall_s=time.time() - process_start())
         RunDirectory(directory).write_results(results)
     say(_lines(scored, directory))
@@ -116,7 +119,7 @@ def _output_directory(name: str | None) -> Path | None:
     except RunDirectoryError:
         earlier = None
     is_ours = earlier is not None and earlier.get("command") == COMMAND
-    others = () if is_ours else (_RESULTS, _PREDICTIONS)
+    others = () if is_ours else (_RESULTS, *_FILES)
     found = [file for file in ("run.json", *others) if (directory / file).exists()]
     if found:
         raise RunDirectoryError(
@@ -148,7 +151,8 @@ def _data(settings: EvaluateSettings, saved: "SavedModel", *, task: Task) -> Tas
         # As while training: of a single file, the tenth that was held out.
         sample = run.is_sample or None if sample is None else sample
         request = replace(request, paths=run.dataset_path, sample=sample, labels=None)
-    data = _unlabelled_file(request) or task.load(request, _LOG.info)
+    file = _unlabelled_file(request) if task.head == "classifier" else None
+    data = file or task.load(request, _LOG.info)
     if run is not None:
         _warn_of_data(data, saved, is_of_run=is_of_run)
     return data
@@ -202,6 +206,7 @@ def _score(
     """Asks the model for all examples of the split."""
     from demo_bert.commands.classes import match_classes
     from demo_bert.commands.saved_model import answer
+    from demo_bert.data.array_cache import ArrayCache
 
     dtype = saved.dtype(settings.dtype)
     length = saved.max_seq_length(settings.max_seq_length, usual=task.recipe.max_seq_length)
@@ -219,6 +224,7 @@ def _score(
         backend=backend,
         max_seq_length=length,
         batch_size=settings.batch_size,
+        cache=ArrayCache(cache_directory() / "windows", round(1e9 * settings.feature_cache)),
     )
     seconds = time.perf_counter() - started
     if answers.cut:
@@ -286,11 +292,13 @@ def _lines(scored: _Scored, directory: Path | None) -> list[str]:
         f"{wording.count(len(scored.examples), 'example')} ({scored.split} of {data.name}) in"
         f" {wording.duration(scored.seconds)}  ({scored.dtype} on {scored.device})"
     )
-    chosen = {line.split("\t")[1] for line in scores.predictions.split("\n")[1:-1]}
+    table = scores.files.get(_PREDICTIONS, "")
+    chosen = {line.split("\t")[1] for line in table.split("\n")[1:-1]}
     if len(chosen) == 1 and len(scored.examples) > 1:
         lines.append(f"one class only: every answer is {chosen.pop()}")
     if directory is not None:
-        lines += [f"results {directory / _RESULTS}", f"answers {directory / _PREDICTIONS}"]
+        lines.append(f"results {directory / _RESULTS}")
+        lines += [f"answers {directory / name}" for name in scores.files]
     if data.is_sample:
         lines.append(
             f"sample data: the embedded stand-in took the place of {task}; this score says nothing"

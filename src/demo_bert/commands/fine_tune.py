@@ -18,7 +18,7 @@ from typing import Any, Self
 from demo_bert.checkpoint import Checkpoint, newest, of_step, set_aside_after
 from demo_bert.clock import process_start
 from demo_bert.commands.logs import also_to_file, remove, to_handler, to_standard_error
-from demo_bert.commands.run_plan import plan_run
+from demo_bert.commands.run_plan import longest_example, plan_run
 from demo_bert.commands.run_records import (
     check_same_inputs,
     going_on_command,
@@ -30,10 +30,14 @@ from demo_bert.commands.run_records import (
 )
 from demo_bert.commands.starting_weights import StartingWeights, find_starting_weights
 from demo_bert.commands.worker import Worker
+from demo_bert.data.array_cache import ArrayCache
+from demo_bert.data.packing import Example
 from demo_bert.distributed import join, leave, place, wait_for_all
+from demo_bert.downloads import cache_directory
 from demo_bert.errors import StopRequested, TrainingError
 from demo_bert.files import write_text
 from demo_bert.hardware import select
+from demo_bert.model.vocabulary import build_tokenizer
 from demo_bert.report.console import Console, say
 from demo_bert.report.events import EventLog
 from demo_bert.report.page import write_report
@@ -76,6 +80,7 @@ class FineTuning:
         """The directory above those of the seeds, with `--seeds`."""
         self._start: StartingWeights | None = None
         self._data: TaskData | None = None
+        self._rows: dict[str, Sequence[Example]] | None = None
 
     def __enter__(self) -> Self:
         """Takes the device, meets the other workers, listens for stop requests."""
@@ -136,12 +141,13 @@ class FineTuning:
                 _LOG.info("%s: this run is finished; --new makes another", directory.path)
             return finished, directory.path
         start, data = self._inputs(settings)
+        rows = self._model_rows(settings, start, data)
         plan = plan_run(
             settings,
             self.task.recipe,
             hidden_size=start.config.hidden_size,
             max_positions=start.config.max_position_embeddings,
-            num_examples=len(data.splits["train"]),
+            num_examples=len(rows["train"]),
             num_workers=self.world.world_size,
         )
         settings, origins = with_defaults(
@@ -159,6 +165,7 @@ class FineTuning:
             plan=plan,
             start=start,
             data=data,
+            rows=rows,
             backend=self.backend,
             world=self.world,
         )
@@ -240,6 +247,31 @@ class FineTuning:
         }
         config = dataclasses.replace(self._start.config, **dropped)
         return dataclasses.replace(self._start, config=config), self._data
+
+    def _model_rows(
+        self, settings: TrainingSettings, start: StartingWeights, data: TaskData
+    ) -> dict[str, Sequence[Example]]:
+        """The model rows of each split, made once for all seeds; a host's first worker is first."""
+        if self._rows is None:
+            features = partial(
+                self.task.features,
+                labels=data.labels,
+                tokenizer=build_tokenizer(start.vocabulary, **vars(start.case_rules)),
+                max_seq_length=longest_example(
+                    settings,
+                    self.task.recipe,
+                    max_positions=start.config.max_position_embeddings,
+                ),
+                cache=ArrayCache(
+                    cache_directory() / "windows", round(1e9 * settings.feature_cache)
+                ),
+            )
+            if self.world.local_rank:
+                wait_for_all(self.world)
+            self._rows = {name: features(data.splits[name]) for name in ("train", "validation")}
+            if not self.world.local_rank:
+                wait_for_all(self.world)
+        return self._rows
 
     def _announce(self, opening: str, worker: Worker) -> None:
         """The opening lines."""
@@ -376,7 +408,8 @@ class FineTuning:
         if self.world.is_first and status == "complete":
             worker.save_model(directory.model)
             assert worker.scores is not None
-            write_text(directory.path / "predictions.tsv", worker.scores.predictions)
+            for name, content in worker.scores.files.items():
+                write_text(directory.path / name, content)
         results = results_of(
             COMMAND,
             status=status,

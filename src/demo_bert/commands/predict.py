@@ -2,6 +2,7 @@ r"""`predict [MODEL]`: answers one input, or a file of them.
 
     demo_bert predict runs/mine --text "It rains." --text-b "It is wet."
     demo_bert predict runs/mine --input pairs.tsv -o answers.tsv
+    demo_bert predict runs/squad --question "Where?" --context-file passage.txt
 
 Standard output has answers alone, all else goes to standard error. For `--text` the answer is one
 line, `label<TAB>score`: the class by the name that the training data or the model's config.json
@@ -9,6 +10,8 @@ gives it, and the probability of that class in 0..1 with four digits. For `--inp
 a header, JSONL, Parquet) it is the table of predictions.tsv: a header, then `index`, `prediction`,
 `label` (as far as the file has labels), `score` (six digits) for each row. `-o FILE` gets the same
 instead, whole or not at all. Without MODEL the newest finished run under `runs/` answers.
+
+Models of SQuAD answer questions from passages: see `commands/question.py`.
 
 A run's model reads inputs as in its training: compute type, longest example, names of columns.
 """
@@ -63,13 +66,22 @@ def run(settings: PredictSettings, origins: Mapping[str, Origin], argv: Sequence
 
     to_standard_error(settings.log_level)
     _check(settings)
-    name = settings.model or _newest_run()
+    name = settings.model or _newest_run(settings)
     facts = read_run_facts(Path(name).expanduser())
+    if settings.question is not None or (settings.input and _is_of_spans(facts)):
+        from demo_bert.commands.question import answer_questions
+
+        answer_questions(settings, name, facts)
+        return 0
+    if _is_of_spans(facts):
+        raise UsageError(
+            f"{name} answers questions from passages; give --question and --context-file"
+        )
     examples = _examples(settings, facts)
     if facts is not None:
         _check_pairs(examples, facts, settings=settings, name=name)
     answers = _ask(settings, name, examples)
-    table = answers.scores.predictions
+    table = answers.scores.files["predictions.tsv"]
     content = table if settings.input else _one_line(table)
     if settings.output is not None:
         write_text(Path(settings.output), content)
@@ -82,12 +94,8 @@ def run(settings: PredictSettings, origins: Mapping[str, Origin], argv: Sequence
 
 def _check(settings: PredictSettings) -> None:
     """What is wrong with the command line, before anything is read."""
-    if settings.question is not None or settings.context_file is not None:
-        raise UsageError(
-            "--question and --context-file: SQuAD is not here yet; there are --text, --text-b and"
-            " --input"
-        )
-    for flag, value in (("--text", settings.text), ("--text-b", settings.text_b)):
+    texts = {"--text": settings.text, "--text-b": settings.text_b, "--question": settings.question}
+    for flag, value in texts.items():
         if value is not None and not value.strip():
             raise UsageError(f"{flag}: empty; give a text")
         try:
@@ -103,22 +111,29 @@ def _check(settings: PredictSettings) -> None:
             raise UsageError(f"-o {settings.output}: is the input itself; name another file")
 
 
-def _newest_run() -> str:
-    """The finished run here whose results were written last."""
+def _is_of_spans(facts: RunFacts | None) -> bool:
+    """Whether a run's model answers questions from passages."""
+    return facts is not None and facts.task in TASKS and load_task(facts.task).head == "span"
+
+
+def _newest_run(settings: PredictSettings) -> str:
+    """The finished run here that can answer and whose results were written last."""
+    heads = {"classifier", "span"} if settings.input else {"classifier"}
+    heads = {"span"} if settings.question is not None else heads
     places = [*_RUNS.glob("*/results.json"), *_RUNS.glob("*/seed-*/results.json")]
-    finished = [path for path in places if _can_answer(path.parent)]
+    finished = [path for path in places if _can_answer(path.parent, heads)]
     if not finished:
         raise UsageError(
             f"no MODEL given, and no finished run under {_RUNS}/ here; name a run directory, a"
             " Hugging Face directory or a hub name, or train one: demo_bert finetuning -d bf16"
-            " -m minilm -t mrpc"
+            f" -m minilm -t {'squad' if heads == {'span'} else 'mrpc'}"
         )
     newest = max(finished, key=lambda path: path.stat().st_mtime_ns).parent
     _LOG.info("model: %s, the newest finished run here", newest)
     return str(newest)
 
 
-def _can_answer(directory: Path) -> bool:
+def _can_answer(directory: Path, heads: set[str]) -> bool:
     try:
         results = RunDirectory(directory).results() or {}
     except RunDirectoryError:
@@ -127,6 +142,7 @@ def _can_answer(directory: Path) -> bool:
         results.get("status") == "complete"
         and results.get("command") in _TRAINING
         and results.get("task") in TASKS
+        and load_task(results["task"]).head in heads
         and (directory / "model" / "config.json").is_file()
     )
 

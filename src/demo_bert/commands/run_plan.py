@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from demo_bert.errors import UsageError
 from demo_bert.optim.scaling import scaled_rate
 from demo_bert.settings import TrainingSettings
 from demo_bert.tasks.task import Recipe
@@ -51,6 +52,28 @@ class RunPlan:
         return now > before or step == self.num_steps
 
 
+def longest_example(settings: TrainingSettings, recipe: Recipe, *, max_positions: int) -> int:
+    """The longest row, in tokens.
+
+    Args:
+        settings: As resolved; None where the recipe decides.
+        recipe: The task's.
+        max_positions: The longest row that the model can take.
+
+    Returns:
+        The length.
+
+    Raises:
+        UsageError: It is above the model's.
+    """
+    length = settings.max_seq_length[0] if settings.max_seq_length else recipe.max_seq_length
+    if length > max_positions:
+        raise UsageError(
+            f"-s/--max-seq-length {length}: the model takes at most {max_positions} tokens"
+        )
+    return length
+
+
 def plan_run(
     settings: TrainingSettings,
     recipe: Recipe,
@@ -67,7 +90,7 @@ def plan_run(
         recipe: The task's.
         hidden_size: Of the model.
         max_positions: The longest example that the model can take.
-        num_examples: Rows of the training split.
+        num_examples: Model rows of the training split.
         num_workers: Workers on all hosts.
 
     Returns:
@@ -76,16 +99,10 @@ def plan_run(
     Raises:
         UsageError: The sequence length is above the model's.
     """
+    length = longest_example(settings, recipe, max_positions=max_positions)
     micro = settings.batch_size[0] if settings.batch_size else recipe.batch_size[settings.dtype]
     batch = settings.global_batch_size[0] if settings.global_batch_size else micro * num_workers
     micro = min(micro, batch)
-    length = settings.max_seq_length[0] if settings.max_seq_length else recipe.max_seq_length
-    if length > max_positions:
-        from demo_bert.errors import UsageError
-
-        raise UsageError(
-            f"-s/--max-seq-length {length}: the model takes at most {max_positions} tokens"
-        )
     per_epoch = num_examples / batch
     if settings.iters:
         steps = settings.iters[0]

@@ -13,7 +13,7 @@ from demo_bert import __version__
 from demo_bert.commands.starting_weights import StartingWeights
 from demo_bert.data.order import rows_at
 from demo_bert.errors import RunDirectoryError
-from demo_bert.model.flops import TRAINING_FACTOR, classifier_flops
+from demo_bert.model.flops import TRAINING_FACTOR
 from demo_bert.report.events import last_steps, read_events
 from demo_bert.run_directory import RunDirectory, beside
 from demo_bert.settings import (
@@ -277,8 +277,10 @@ def _throughput(worker: "Worker", events: Sequence[Mapping[str, Any]]) -> dict[s
                 num_rows=len(worker.lengths),
                 seed=worker.settings.seed,
             )
-            operations += classifier_flops(
-                worker.start.config, [worker.lengths[row] for row in rows], len(worker.data.labels)
+            operations += worker.task.flops(
+                worker.start.config,
+                [worker.lengths[row] for row in rows],
+                num_labels=len(worker.data.labels),
             )
         utilisation = TRAINING_FACTOR * operations / seconds / peak / worker.world.world_size
     return {

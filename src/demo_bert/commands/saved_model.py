@@ -1,32 +1,35 @@
-"""A trained classifier: found, read, checked and asked.
+"""A trained model: found, read, checked and asked.
 
 `evaluate` and `predict` share it. The standard library alone at import: what is wrong with a
 command line is said before torch is there.
 
-Shapes: N examples, C classes.
+Shapes: N rows, C outputs of each.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from demo_bert.commands.classes import Classes, advice, read_classes
+from demo_bert.commands.classes import Classes, advice, check_span, read_classes
 from demo_bert.commands.run_facts import RunFacts, read_run_facts
 from demo_bert.data.tables import TextExample
 from demo_bert.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
     from tokenizers import Tokenizer
     from torch import nn
 
+    from demo_bert.data.array_cache import ArrayCache
     from demo_bert.data.packing import Batch, Example
     from demo_bert.hardware import Backend, Dtype
     from demo_bert.model.convert import LoadedWeights
     from demo_bert.tasks.task import Scores, Task
 
 Announce = Callable[[str], None]
+Head = Literal["classifier", "span"]
 
 _TOKENS = 8192  # of a batch, as while training: the same batches give the same bits
 _EXAMPLES = 1024
@@ -34,13 +37,13 @@ _EXAMPLES = 1024
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A classifier that was read and checked."""
+    """A model that was read and checked."""
 
     name: str
     """As the user gave it."""
     weights: "LoadedWeights"
     labels: tuple[str, ...]
-    """The classes; those without a name are called by their numbers: "0", "1", ..."""
+    """The classes of a classifier; those without a name are called by their numbers: "0", ..."""
     tokenizer: "Tokenizer"
     run: RunFacts | None
     """None where the model is not that of a run directory."""
@@ -82,24 +85,29 @@ class Answers:
     """What a model says to examples."""
 
     scores: "Scores"
+    rows: "Sequence[Example]"
+    """The model rows of the examples."""
+    logits: "np.ndarray"
+    """(N, C), what the task keeps of each row."""
     num_tokens: int
     """Of all examples, as far as they were read."""
     cut: tuple[tuple[int, int], ...]
-    """(place, tokens) of each example that was too long, and was cut."""
+    """(place, tokens) of each text that was too long, and was cut."""
 
 
-def read_saved_model(name: str, *, announce: Announce) -> SavedModel:
-    """Finds, reads and checks a classifier.
+def read_saved_model(name: str, *, announce: Announce, head: Head = "classifier") -> SavedModel:
+    """Finds, reads and checks a model.
 
     Args:
         name: A run directory, a Hugging Face directory or a hub name.
         announce: Told what is fetched.
+        head: What it must answer with.
 
     Returns:
         The model.
 
     Raises:
-        ModelError: Nothing is found, it is damaged, or it is no classifier of texts.
+        ModelError: Nothing is found, it is damaged, or it answers with something else.
         NetworkError: It could not be fetched.
     """
     from demo_bert.model.convert import read_model_directory
@@ -108,15 +116,19 @@ def read_saved_model(name: str, *, announce: Announce) -> SavedModel:
     from demo_bert.model.vocabulary import STANDARD_VOCABULARY, build_tokenizer, read_vocabulary
 
     if name in SIZES:
-        raise ModelError(f"{name}: a published encoder, not yet trained to answer; {advice(name)}")
+        raise ModelError(
+            f"{name}: a published encoder, not yet trained to answer; {advice(name, head=head)}"
+        )
     path = Path(name).expanduser()
     directory = find_model(name, announce=announce, is_start=False)
     weights = read_model_directory(directory)
     vocabulary = read_vocabulary(weights.vocabulary_path or STANDARD_VOCABULARY)
+    if head == "span":
+        check_span(name, weights)
     return SavedModel(
         name=name,
         weights=weights,
-        labels=read_classes(name, weights, directory),
+        labels=read_classes(name, weights, directory) if head == "classifier" else (),
         tokenizer=build_tokenizer(vocabulary, **vars(weights.case_rules)),
         run=read_run_facts(path) if directory == path / "model" else None,
     )
@@ -125,13 +137,14 @@ def read_saved_model(name: str, *, announce: Announce) -> SavedModel:
 def answer(
     model: SavedModel,
     task: "Task",
-    examples: Sequence[TextExample],
+    examples: Sequence[Any],
     *,
     classes: Classes,
     dtype: "Dtype",
     backend: "Backend",
     max_seq_length: int,
     batch_size: int | None,
+    cache: "ArrayCache | None" = None,
 ) -> Answers:
     """Asks the model.
 
@@ -139,11 +152,12 @@ def answer(
         model: What to ask.
         task: Makes features, and scores.
         examples: At least one; their labels, where there are any, are among `classes`.
-        classes: What the answers are called.
+        classes: What the answers of a classifier are called.
         dtype: The compute type.
         backend: The hardware, prepared.
-        max_seq_length: Longer examples are cut to so many tokens.
-        batch_size: Examples at a time; None: as while training, for the very same numbers.
+        max_seq_length: The longest row, in tokens; longer texts are cut, or seen in windows.
+        batch_size: Rows at a time; None: as while training, for the very same numbers.
+        cache: Where rows that take long to make are kept.
 
     Returns:
         The answers, in the order of the examples.
@@ -154,9 +168,15 @@ def answer(
     from demo_bert.distributed import World
     from demo_bert.evaluation import logits_of
 
-    module = _module(model, task, is_pair=any(e.text_b is not None for e in examples))
+    is_span = task.head == "span"
+    is_pair = is_span or any(e.text_b is not None for e in examples)
+    module = _module(model, task, is_pair=is_pair)
     rows = task.features(
-        examples, labels=classes.labels, tokenizer=model.tokenizer, max_seq_length=max_seq_length
+        examples,
+        labels=classes.labels,
+        tokenizer=model.tokenizer,
+        max_seq_length=max_seq_length,
+        cache=cache,
     )
     most_rows, most_tokens, fill_up = _EXAMPLES, _TOKENS, None
     if backend.wants_fixed_shapes and batch_size is None:
@@ -169,7 +189,8 @@ def answer(
     logits = logits_of(
         _on_device(module, backend, dtype=dtype),
         rows,
-        num_outputs=len(classes.labels),
+        outputs=task.outputs,
+        num_outputs=task.num_outputs(classes.labels),
         max_tokens=most_tokens,
         max_examples=most_rows,
         dtype=dtype,
@@ -177,11 +198,15 @@ def answer(
         world=World(),
         fill=fill_up,
     )  # (N, C)
-    ordered = logits.take(classes.order, axis=1)  # (N, C)
+    if classes.order:
+        logits = logits.take(classes.order, axis=1)  # (N, C)
+    cut = () if is_span else _cut(model.tokenizer, examples, rows, max_seq_length=max_seq_length)
     return Answers(
-        scores=task.score(examples, labels=classes.labels, logits=ordered),
+        scores=task.score(examples, rows=rows, labels=classes.labels, logits=logits),
+        rows=rows,
+        logits=logits,
         num_tokens=sum(len(row.input_ids) for row in rows),
-        cut=_cut(model.tokenizer, examples, rows, max_seq_length=max_seq_length),
+        cut=cut,
     )
 
 
@@ -194,7 +219,9 @@ def _module(model: SavedModel, task: "Task", *, is_pair: bool) -> "nn.Module":
     module = task.make_model(model.weights.config, model.labels)
     missing = fill(module, model.weights).missing
     if missing:
-        raise ModelError(f"{model.name}: {', '.join(missing)} missing; {advice(model.name)}")
+        raise ModelError(
+            f"{model.name}: {', '.join(missing)} missing; {advice(model.name, head=task.head)}"
+        )
     return module
 
 

@@ -1,7 +1,7 @@
 """One worker's share of a fine-tuning run: model, optimizer, batches, scores."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -14,13 +14,13 @@ from demo_bert.commands.run_plan import RunPlan
 from demo_bert.commands.starting_weights import StartingWeights, fill_model
 from demo_bert.data.capacity import Capacity, capacities, expected_totals, fill, inert_batches
 from demo_bert.data.loader import ahead, micro_batches
+from demo_bert.data.packing import Example
 from demo_bert.distributed import World, sum_numbers, wait_for_all
 from demo_bert.errors import RunDirectoryError
 from demo_bert.evaluation import logits_of
 from demo_bert.hardware import Backend, Dtype
 from demo_bert.model.convert import save_model_directory
 from demo_bert.model.linear import round_products
-from demo_bert.model.vocabulary import build_tokenizer
 from demo_bert.optim import make_optimizer, make_schedule
 from demo_bert.settings import TrainingSettings
 from demo_bert.tasks.task import Scores, Task, TaskData
@@ -38,6 +38,7 @@ class Worker:
         plan: The run's numbers.
         start: What the weights start from.
         data: The raw examples.
+        rows: Their model rows, by split.
         backend: The hardware.
         world: This worker's place.
     """
@@ -50,6 +51,7 @@ class Worker:
         plan: RunPlan,
         start: StartingWeights,
         data: TaskData,
+        rows: Mapping[str, Sequence[Example]],
         backend: Backend,
         world: World,
     ) -> None:
@@ -61,14 +63,7 @@ class Worker:
         self._saved_at = time.monotonic()
         self._evaluated_at = time.monotonic()
         self.dtype = cast(Dtype, settings.dtype)
-        features = partial(
-            task.features,
-            labels=data.labels,
-            tokenizer=build_tokenizer(start.vocabulary, **vars(start.case_rules)),
-            max_seq_length=plan.max_seq_length,
-        )
-        self.train_rows = features(data.splits["train"])
-        self.validation_rows = features(data.splits["validation"])
+        self.train_rows, self.validation_rows = rows["train"], rows["validation"]
         self.model = task.make_model(start.config, data.labels)
         self.missing, self.unexpected = fill_model(self.model, start, seed=settings.seed)
         self.model.to(backend.device())
@@ -196,7 +191,7 @@ class Worker:
             self.model,
             config=self.start.config,
             vocabulary=self.start.vocabulary,
-            labels=self.data.labels,
+            labels=self.data.labels if self.task.head == "classifier" else None,
             case_rules=self.start.case_rules,
         )
 
@@ -221,7 +216,8 @@ class Worker:
         logits = logits_of(
             self.model,
             self.validation_rows,
-            num_outputs=len(self.data.labels),
+            outputs=self.task.outputs,
+            num_outputs=self.task.num_outputs(self.data.labels),
             max_tokens=most_tokens,
             max_examples=most_rows,
             dtype=self.dtype,
@@ -230,7 +226,9 @@ class Worker:
             fill=fill_up,
         )
         examples = self.data.splits["validation"]
-        self.scores = self.task.score(examples, labels=self.data.labels, logits=logits)
+        self.scores = self.task.score(
+            examples, rows=self.validation_rows, labels=self.data.labels, logits=logits
+        )
         emit(
             "evaluation",
             step=step,
@@ -295,7 +293,11 @@ class Worker:
         """Shows every fixed shape to the device before the first step, which then compiles none."""
         assert self._sizes is not None
         self.model.train()
-        for batch in inert_batches(self._sizes, max_seq_length=self.plan.max_seq_length):
+        for batch in inert_batches(
+            self._sizes,
+            max_seq_length=self.plan.max_seq_length,
+            label_shape=(2,) if self.task.head == "span" else (),
+        ):
             with self.backend.autocast(self.dtype):
                 loss = self.task.loss_sum(self.model, batch.to(self.backend.device()))
             loss.backward()

@@ -173,7 +173,9 @@ def fill_masked(tokens: Tensor, labels: Tensor, *, capacity: Capacity) -> tuple[
     )
 
 
-def inert_batches(sizes: Sequence[Capacity], *, max_seq_length: int) -> Iterator[Batch]:
+def inert_batches(
+    sizes: Sequence[Capacity], *, max_seq_length: int, label_shape: tuple[int, ...] = ()
+) -> Iterator[Batch]:
     """A batch without examples in each shape.
 
     The loop runs them forward and backward once before its first step, and drops the gradients
@@ -183,9 +185,10 @@ def inert_batches(sizes: Sequence[Capacity], *, max_seq_length: int) -> Iterator
     Args:
         sizes: From `capacities`.
         max_seq_length: S.
+        label_shape: Of one example's label: () for classes, (2,) for spans.
 
     Yields:
-        Batches of class labels, on the host, largest first.
+        Batches on the host, largest first.
     """
     none = torch.zeros(0, dtype=torch.int64)
     empty = Batch(
@@ -194,7 +197,7 @@ def inert_batches(sizes: Sequence[Capacity], *, max_seq_length: int) -> Iterator
         token_type_ids=none,
         cu_seqlens=torch.zeros(1, dtype=torch.int32),
         max_seqlen=0,
-        labels=none,
+        labels=none.new_zeros(0, *label_shape),
         num_examples=0,
         num_tokens=0,
     )
@@ -220,7 +223,7 @@ def _fill_to(batch: Batch, capacity: Capacity, *, max_seq_length: int) -> Batch:
         token_type_ids=torch.cat([batch.token_type_ids, zeros]),  # (T,)
         cu_seqlens=torch.cat([batch.cu_seqlens, ends.to(torch.int32)]),  # (B+1,)
         max_seqlen=max_seq_length,
-        labels=torch.cat([batch.labels, unlabelled]),  # (B,)
+        labels=torch.cat([batch.labels, unlabelled]),  # (B, ...)
     )
 
 

@@ -1,6 +1,7 @@
-"""Files that are packed with gzip, unpacked up to a limit."""
+"""Files that are packed with gzip or xz, unpacked up to a limit."""
 
 import gzip
+import lzma
 import zlib
 from pathlib import Path
 
@@ -21,29 +22,31 @@ def unpacked_text(path: Path) -> str:
     """The text of a packed file; one that grows too much is refused before it fills the memory.
 
     Args:
-        path: A gzip file of UTF-8 text; a byte order mark is dropped, line ends are kept.
+        path: UTF-8 text packed with gzip, or with xz where its name ends in `.xz`; a byte order
+            mark is dropped, line ends are kept.
 
     Returns:
         The text.
 
     Raises:
-        DataError: The path is missing or a directory; the file is damaged, cut short or no gzip
-            file; it unpacks to too much; the text is not UTF-8 (the byte's position is named).
+        DataError: The path is missing or a directory; the file is damaged, cut short or not
+            packed; it unpacks to too much; the text is not UTF-8 (the byte's position is named).
     """
     unpacked = bytearray()
     try:
         check_is_file(path)
         by_ratio = max(_RATIO_FREE_BYTES, path.stat().st_size * MAX_UNPACKED_RATIO)
         limit = min(by_ratio, MAX_UNPACKED_BYTES)
-        with gzip.open(path, "rb") as file:
+        opened = lzma.open if path.name.lower().endswith(".xz") else gzip.open
+        with opened(path, "rb") as file:
             while chunk := file.read(_CHUNK_BYTES):
                 unpacked += chunk
                 if len(unpacked) > limit:
                     raise DataError(
                         f"{path}: unpacks to more than {limit:,} bytes, the limit for its size;"
-                        " unpack it yourself (gunzip) if that is meant"
+                        " unpack it yourself if that is meant"
                     )
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise DataError(f"{path}: cannot be unpacked ({reason_of(error)})") from error
     try:
         return unpacked.decode("utf-8").removeprefix("\ufeff")

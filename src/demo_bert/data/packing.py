@@ -18,12 +18,12 @@ class Example:
     Attributes:
         input_ids: Ids of the pieces, [CLS] and [SEP] included.
         first_segment: How many of them, from the start, are of the first segment.
-        label: The class, or -100 where there is none.
+        label: The class, or -100 where there is none; for spans (start, end), places in the row.
     """
 
     input_ids: np.ndarray
     first_segment: int
-    label: int = -100
+    label: int | tuple[int, int] = -100
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Batch:
         token_type_ids: (T,) int64, 0 or 1.
         cu_seqlens: (B+1,) int32, the first token of each example, and T.
         max_seqlen: The longest example, in tokens, or more.
-        labels: (B,) int64, -100 where there is none.
+        labels: (B,) int64, or (B, 2) for spans; -100 where there is none.
         num_examples: Real examples: B less those that fill up a fixed shape.
         num_tokens: Real tokens: T less those that fill up a fixed shape.
     """
@@ -64,6 +64,25 @@ class Batch:
         names = ("input_ids", "position_ids", "token_type_ids", "cu_seqlens", "labels")
         moved = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
         return replace(self, **moved)
+
+
+def unpack(values: Tensor, batch: Batch, *, fill: float) -> Tensor:
+    """Lays the tokens of a flat batch out by examples; the inverse of `pack`, but padded.
+
+    Args:
+        values: (T, C), one vector for each token of the batch.
+        batch: The batch, on the same device.
+        fill: What stands where an example has no token.
+
+    Returns:
+        (B, S, C), S the batch's `max_seqlen`.
+    """
+    starts = batch.cu_seqlens[:-1].long()  # (B,)
+    lengths = batch.cu_seqlens.diff().long()  # (B,)
+    steps = torch.arange(batch.max_seqlen, device=values.device)  # (S,)
+    tokens = (starts[:, None] + steps).clamp_(max=values.shape[0] - 1)  # (B, S)
+    is_there = (steps < lengths[:, None])[:, :, None]  # (B, S, 1)
+    return values[tokens].masked_fill(~is_there, fill)  # (B, S, C)
 
 
 def pack(examples: Sequence[Example]) -> Batch:

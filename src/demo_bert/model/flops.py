@@ -29,6 +29,19 @@ def classifier_flops(config: BertConfig, lengths: Sequence[int], num_labels: int
     return encoder_flops(config, lengths, num_wanted=len(lengths)) + heads
 
 
+def span_flops(config: BertConfig, lengths: Sequence[int]) -> int:
+    """Operations of one forward pass of a model of start and end logits.
+
+    Args:
+        config: The encoder's shape.
+        lengths: Tokens of each row.
+
+    Returns:
+        Operations; `TRAINING_FACTOR` times as many for a training step.
+    """
+    return encoder_flops(config, lengths) + 2 * sum(lengths) * config.hidden_size * 2
+
+
 def encoder_flops(
     config: BertConfig, lengths: Sequence[int], *, num_wanted: int | None = None
 ) -> int:

@@ -41,6 +41,35 @@ class Mistake:
 
 
 @dataclass(frozen=True)
+class AskedQuestion:
+    """A question on a passage, with the model's answer.
+
+    Attributes:
+        question: What was asked.
+        context: The passage, or a part of it.
+        title: Of the passage's article; "" where it is unknown.
+        gold: The gold answers; () where there is none.
+        gold_span: First character in `context` and the one after the last; None: not there.
+        answer: The model's; "" for none.
+        span: Likewise.
+        score: The answer's probability, in 0..1; None where it is unknown.
+        is_right: Whether it is an exact match.
+        is_answerable: Whether the passage has an answer.
+    """
+
+    question: str
+    context: str
+    title: str
+    gold: tuple[str, ...]
+    gold_span: tuple[int, int] | None
+    answer: str
+    span: tuple[int, int] | None
+    score: float | None
+    is_right: bool
+    is_answerable: bool
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """A model's scores on a split.
 
@@ -52,6 +81,7 @@ class Evaluation:
         confusion: Counts, rows are gold labels; () where there is none.
         labels: As many as `confusion` has rows.
         mistakes: The most confident first.
+        questions: Some of those that were asked, of SQuAD.
         seconds: How long it took; None where it is unknown.
     """
 
@@ -63,6 +93,7 @@ class Evaluation:
     labels: tuple[str, ...]
     mistakes: tuple[Mistake, ...]
     seconds: float | None
+    questions: tuple[AskedQuestion, ...] = ()
 
     def num_examples(self) -> int:
         """How many examples the confusion matrix counts.
@@ -255,6 +286,30 @@ def _evaluation(event: Event) -> Evaluation:
         labels=tuple(labels),
         mistakes=tuple(_mistake(entry, labels) for entry in found),
         seconds=finite(event.get("seconds")),
+        questions=tuple(_question(mapping(entry)) for entry in items(event.get("questions"))),
+    )
+
+
+def _question(entry: dict[str, object]) -> AskedQuestion:
+    context = text(entry.get("context"))
+
+    def span(name: str) -> tuple[int, int] | None:
+        places = [place for place in map(whole, items(entry.get(name))) if place is not None]
+        if len(places) != 2 or not 0 <= places[0] < places[1] <= len(context):
+            return None
+        return places[0], places[1]
+
+    return AskedQuestion(
+        question=text(entry.get("question")),
+        context=context,
+        title=text(entry.get("title")),
+        gold=tuple(map(text, items(entry.get("gold")))),
+        gold_span=span("gold_span"),
+        answer=text(entry.get("answer")),
+        span=span("span"),
+        score=finite(entry.get("score")),
+        is_right=entry.get("is_right") is True,
+        is_answerable=entry.get("is_answerable") is True,
     )
 
 

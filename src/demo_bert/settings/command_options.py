@@ -1,6 +1,6 @@
 """Options of the commands that do not train; the one place that defines them."""
 
-from demo_bert.choices import whole_number
+from demo_bert.choices import number, whole_number
 from demo_bert.settings.option import Option
 from demo_bert.settings.readers import columns, name, path
 
@@ -183,6 +183,17 @@ COMMAND_OPTIONS: tuple[Option, ...] = (
         parse=path,
         help="File for the answers.",
         recipes={"": "standard output"},
+    ),
+    Option(
+        "feature_cache",
+        "--feature-cache",
+        commands=("finetuning", "evaluate"),
+        group="machine",
+        metavar="GB",
+        parse=number("a number of at least 0", lambda x: x >= 0),
+        help="The most that windows of passages (SQuAD) take on disk, under DEMO_BERT_CACHE; the"
+        " ones used longest ago go first. 0 clears them all and keeps none.",
+        default=4.0,
     ),
     # serve, export, bench, doctor
     Option(

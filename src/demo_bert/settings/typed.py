@@ -80,6 +80,8 @@ class TrainingSettings:
     data_root: str | None = None
     gradient_as_bucket_view: bool
     profile_steps: tuple[int, int] | None
+    feature_cache: float = 4.0
+    """In GB."""
     log_level: str
 
 
@@ -97,6 +99,7 @@ class EvaluateSettings:
     dtype: str | None
     device: str
     output_dir: str | None
+    feature_cache: float
     config: str | None
     log_level: str
 

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 TASKS: dict[str, str] = {
     "mrpc": "demo_bert.tasks.mrpc",
+    "squad": "demo_bert.tasks.squad",
+    "squad_v2": "demo_bert.tasks.squad_v2",
     "classification": "demo_bert.tasks.classification",
 }
 
 PLANNED: tuple[str, ...] = (
-    "squad",
-    "squad_v2",
     "cola",
     "sst2",
     "qqp",

@@ -10,7 +10,7 @@ Shapes: N examples, C classes. Standard library alone at import.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from demo_bert.data.tables import TextExample, check_labels, file_facts
 from demo_bert.errors import UsageError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from torch import Tensor, nn
 
+    from demo_bert.data.array_cache import ArrayCache
     from demo_bert.data.packing import Batch, Example
     from demo_bert.model.bert import BertConfig
 
@@ -38,11 +39,13 @@ class ClassificationTask:
         name: As `-t` gives it.
         recipe: Settings where the user gives none.
         loader: Finds and reads the data.
+        head: One class for each text.
     """
 
     name: str
     recipe: Recipe
     loader: Loader
+    head: Literal["classifier", "span"] = "classifier"
 
     def load(self, request: DataRequest, announce: Callable[[str], None]) -> TaskData:
         """See `Task.load`; a training split of one class is refused."""
@@ -58,11 +61,13 @@ class ClassificationTask:
         labels: Sequence[str],
         tokenizer: "Tokenizer",
         max_seq_length: int,
+        cache: "ArrayCache | None" = None,
     ) -> "list[Example]":
         """See `Task.features`; [CLS] text [SEP], or [CLS] text [SEP] text_b [SEP].
 
-        The longer text of a pair is cut first.
+        The longer text of a pair is cut first. Rows are quickly made: nothing is kept.
         """
+        del cache
         import numpy as np
 
         from demo_bert.data.packing import Example
@@ -90,35 +95,53 @@ class ClassificationTask:
         """See `Task.loss_sum`: cross entropy."""
         from demo_bert.losses import classification_loss
 
-        logits = model(
+        return classification_loss(self.outputs(model, batch), batch.labels)
+
+    def is_labelled(self, example: TextExample) -> bool:
+        """See `Task.is_labelled`."""
+        return example.label is not None
+
+    def num_outputs(self, labels: Sequence[str]) -> int:
+        """See `Task.num_outputs`: a logit for each class."""
+        return len(labels)
+
+    def outputs(self, model: "nn.Module", batch: "Batch") -> "Tensor":
+        """See `Task.outputs`: the logits."""
+        return model(
             batch.input_ids,
             batch.position_ids,
             batch.token_type_ids,
             batch.cu_seqlens,
             batch.max_seqlen,
         )  # (B, C)
-        return classification_loss(logits, batch.labels)
+
+    def flops(self, config: "BertConfig", lengths: Sequence[int], *, num_labels: int) -> int:
+        """See `Task.flops`."""
+        from demo_bert.model.flops import classifier_flops
+
+        return classifier_flops(config, lengths, num_labels)
 
     def score(
-        self, examples: Sequence[TextExample], *, labels: Sequence[str], logits: "np.ndarray"
+        self,
+        examples: Sequence[TextExample],
+        *,
+        rows: "Sequence[Example]",
+        labels: Sequence[str],
+        logits: "np.ndarray",
     ) -> Scores:
         """See `Task.score`; a prediction's score is its softmax probability."""
+        del rows
         import numpy as np
 
         shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)  # (N, C)
         log_probabilities = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))  # (N, C)
         chosen = logits.argmax(1)  # (N,)
-        rows = np.arange(len(examples))
-        certainty = np.exp(log_probabilities[rows, chosen])  # (N,)
-        lines = ["index\tprediction\tlabel\tscore"]
-        for number, example in enumerate(examples):
-            given = "" if example.label is None else example.label
-            lines.append(
-                f"{example.index}\t{labels[chosen[number]]}\t{given}\t{certainty[number]:.6f}"
-            )
-        predictions = "\n".join(lines) + "\n"
+        places = np.arange(len(examples))
+        certainty = np.exp(log_probabilities[places, chosen])  # (N,)
+        answers = [labels[place] for place in chosen]
+        files = {"predictions.tsv": _predictions(examples, answers, certainty.tolist())}
         if any(example.label is None for example in examples):
-            return Scores({}, 0.0, {}, predictions)
+            return Scores({}, 0.0, {}, files)
         class_of = {label: number for number, label in enumerate(labels)}
         gold = np.array([class_of[e.label] for e in examples if e.label is not None])  # (N,)
         confusion = np.zeros((len(labels), len(labels)), dtype=int)  # (C, C)
@@ -137,8 +160,8 @@ class ClassificationTask:
                 for number in worst.tolist()
             ],
         }
-        loss = -float(log_probabilities[rows, gold].mean())
-        return Scores(metrics_of(confusion.tolist(), labels), loss, event, predictions)
+        loss = -float(log_probabilities[places, gold].mean())
+        return Scores(metrics_of(confusion.tolist(), labels), loss, event, files)
 
     def headline(self, metrics: Mapping[str, float]) -> str:
         """See `Task.headline`."""
@@ -171,6 +194,16 @@ def metrics_of(confusion: Sequence[Sequence[int]], labels: Sequence[str]) -> dic
     if list(labels) == ["0", "1"]:
         return {"accuracy": accuracy, "f1": f1[1]}
     return {"accuracy": accuracy, "f1_macro": sum(f1) / len(f1)}
+
+
+def _predictions(
+    examples: Sequence[TextExample], answers: Sequence[str], certainty: Sequence[float]
+) -> str:
+    """The content of predictions.tsv."""
+    lines = ["index\tprediction\tlabel\tscore"]
+    for example, answer, score in zip(examples, answers, certainty, strict=True):
+        lines.append(f"{example.index}\t{answer}\t{example.label or ''}\t{score:.6f}")
+    return "\n".join(lines) + "\n"
 
 
 def has_pairs(splits: Mapping[str, Sequence[TextExample]]) -> bool:

@@ -6,13 +6,14 @@ Standard library alone at import.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
     from tokenizers import Tokenizer
     from torch import Tensor, nn
 
+    from demo_bert.data.array_cache import ArrayCache
     from demo_bert.data.packing import Batch, Example
     from demo_bert.model.bert import BertConfig
 
@@ -114,8 +115,8 @@ class Scores:
     """Mean over the labelled examples."""
     event: Mapping[str, object]
     """Further fields of the `evaluation` event: confusion, labels, mistakes."""
-    predictions: str
-    """The content of predictions.tsv."""
+    files: Mapping[str, str]
+    """Contents of the files of predictions, by name: predictions.tsv, ..."""
 
 
 class Task(Protocol):
@@ -129,6 +130,11 @@ class Task(Protocol):
     @property
     def recipe(self) -> Recipe:
         """Settings where the user gives none."""
+        ...
+
+    @property
+    def head(self) -> Literal["classifier", "span"]:
+        """What a model of the task answers with: a class for each text, or a part of it."""
         ...
 
     def load(self, request: DataRequest, announce: Callable[[str], None]) -> TaskData:
@@ -154,17 +160,33 @@ class Task(Protocol):
         labels: Sequence[str],
         tokenizer: "Tokenizer",
         max_seq_length: int,
-    ) -> "list[Example]":
+        cache: "ArrayCache | None" = None,
+    ) -> "Sequence[Example]":
         """Model rows of raw examples, in their order.
 
         Args:
             examples: One split.
             labels: The classes.
             tokenizer: The model's.
-            max_seq_length: Longer examples are cut to so many tokens.
+            max_seq_length: The longest row, in tokens.
+            cache: Where rows that take long to make are kept.
 
         Returns:
-            As many rows.
+            A row for each example, or more where an example is seen through several windows.
+
+        Raises:
+            UsageError: The length leaves no room for what must be in a row.
+        """
+        ...
+
+    def is_labelled(self, example: Any) -> bool:
+        """Whether the right answer is known.
+
+        Args:
+            example: A raw example.
+
+        Returns:
+            True where it can be scored.
         """
         ...
 
@@ -192,15 +214,57 @@ class Task(Protocol):
         """
         ...
 
+    def num_outputs(self, labels: Sequence[str]) -> int:
+        """C, how many numbers an evaluation keeps of each row.
+
+        Args:
+            labels: The classes.
+
+        Returns:
+            The number.
+        """
+        ...
+
+    def outputs(self, model: "nn.Module", batch: "Batch") -> "Tensor":
+        """What an evaluation keeps of each row.
+
+        Args:
+            model: From `make_model`, in evaluation mode.
+            batch: On the model's device.
+
+        Returns:
+            (B, C).
+        """
+        ...
+
+    def flops(self, config: "BertConfig", lengths: Sequence[int], *, num_labels: int) -> int:
+        """Operations of one forward pass.
+
+        Args:
+            config: The encoder's shape.
+            lengths: Tokens of each row.
+            num_labels: Classes.
+
+        Returns:
+            Operations.
+        """
+        ...
+
     def score(
-        self, examples: Sequence[Any], *, labels: Sequence[str], logits: "np.ndarray"
+        self,
+        examples: Sequence[Any],
+        *,
+        rows: "Sequence[Example]",
+        labels: Sequence[str],
+        logits: "np.ndarray",
     ) -> Scores:
         """Metrics and predictions of one split.
 
         Args:
             examples: The raw examples, labelled or not.
+            rows: Their rows, from `features`.
             labels: The classes.
-            logits: (N, C) float32, in the examples' order.
+            logits: (N, C) float32, from `outputs`, in the order of the rows.
 
         Returns:
             The scores; without labels the metrics are empty and the loss is 0.

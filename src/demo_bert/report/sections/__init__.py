@@ -13,6 +13,7 @@ from demo_bert.report.sections import (
     mistakes,
     per_seed,
     phases,
+    questions,
     scores,
     settings,
 )
@@ -24,6 +25,7 @@ SECTIONS: tuple[Callable[[Run], Section | None], ...] = (
     curves.section,
     confusion.section,
     mistakes.section,
+    questions.section,
     data.section,
     settings.section,
     environment.section,
