@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,26 +18,11 @@ from demo_bert.data.packing import Batch
 from demo_bert.distributed import World, sum_gradients, sum_numbers
 from demo_bert.errors import TrainingError
 from demo_bert.hardware.backend import Backend, Dtype
-from demo_bert.optim.schedule import Schedule
+from demo_bert.optim import Optimizer, Schedule
 from demo_bert.seeds import derive
 
 LossSum = Callable[[nn.Module, Batch], Tensor]
 """Model and batch -> the loss summed over the batch's rows, float32 scalar."""
-
-
-class Optimizer(Protocol):
-    """What the loop needs of an optimizer."""
-
-    parameters: dict[str, Tensor]
-
-    def step(self, learning_rate: float, step: int) -> None:
-        """One update.
-
-        Args:
-            learning_rate: Of this step.
-            step: Updates before this one.
-        """
-        ...
 
 
 @dataclass(frozen=True)
