@@ -222,11 +222,12 @@ def program() -> str:
 
 
 def going_on_command(
-    argv: Sequence[str], settings: TrainingSettings, directory: RunDirectory
+    name: str, argv: Sequence[str], settings: TrainingSettings, directory: RunDirectory
 ) -> str:
     """The command that goes on with a stopped run.
 
     Args:
+        name: The command's name.
         argv: The program's arguments.
         settings: As resolved from them.
         directory: The run's, or the one above those of the seeds.
@@ -237,7 +238,7 @@ def going_on_command(
     """
     if settings.resume == "auto" and not settings.new:
         return shlex.join([program(), *map(redact, argv)])
-    command = [program(), "finetuning", "-o", str(directory.path)]
+    command = [program(), name, "-o", str(directory.path)]
     if settings.workers is not None:
         command += ["-v"] if settings.workers == "auto" else ["-v", str(settings.workers)]
     return shlex.join(command)
