@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from demo_bert.commands.run_plan import plan_run
-from demo_bert.commands.run_records import open_directory, run_record
+from demo_bert.commands.run_records import data_record, open_directory, run_record
 from demo_bert.commands.run_session import RunSession
 from demo_bert.commands.starting_weights import StartingWeights, find_starting_weights
 from demo_bert.commands.worker import Worker
@@ -87,7 +87,8 @@ class FineTuning(RunSession):
             settings,
             origins,
             argv=self.argv,
-            data=data,
+            data=data_record(data),
+            labels=data.labels,
             start=start,
             differences=(worker.missing, worker.unexpected),
             hardware=self.backend.describe(),

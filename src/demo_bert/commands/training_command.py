@@ -97,12 +97,13 @@ def _run_seeds(
 def _summary(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The results of all seeds: mean, deviation, each of them."""
     every = [result["metrics"] for result in results]
+    keys = [key for key, value in every[0].items() if isinstance(value, int | float)]
     return {
         **results[0],
-        "metrics": {key: statistics.fmean(m[key] for m in every) for key in every[0]},
+        "metrics": {key: statistics.fmean(m[key] for m in every) for key in keys},
         "metrics_std": {
             key: statistics.stdev([m[key] for m in every]) if len(every) > 1 else 0.0
-            for key in every[0]
+            for key in keys
         },
         "per_seed": [
             {"seed": result["seed"], "metrics": result["metrics"], "wall_s": result["wall_s"]}

@@ -30,6 +30,7 @@ class Examples:
         is_masked: Whether tokens are masked; False for next sentence prediction alone.
         whole_words: Whether all pieces of a word are masked together.
         draws_once: Whether every epoch is the first one over again, masks too.
+        num_rows: How many of an epoch's rows there are at most; None: all.
     """
 
     source: PairSource
@@ -38,10 +39,11 @@ class Examples:
     is_masked: bool = True
     whole_words: bool = False
     draws_once: bool = False
+    num_rows: int | None = None
 
     def __len__(self) -> int:
         """Examples of an epoch."""
-        return len(self.source)
+        return min(len(self.source), self.num_rows or len(self.source))
 
     def pairs(self, epochs: np.ndarray, rows: np.ndarray) -> Pairs:
         """Examples as places in the store.
