@@ -1,9 +1,11 @@
-"""The one evaluation loop.
+"""The one evaluation loop: outputs of every example, or sums over all of them.
 
-Shapes: N examples, B of a batch, C outputs for each.
+Shapes: N examples, B of a batch, C outputs for each, K sums.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -11,9 +13,10 @@ from torch import Tensor, nn
 
 from demo_bert.data.loader import ahead, token_batches
 from demo_bert.data.packing import Batch, Example, pack
-from demo_bert.distributed import World, sum_tensor
+from demo_bert.distributed import World, sum_numbers, sum_tensor
 from demo_bert.hardware.backend import Backend, Dtype
 
+Key = TypeVar("Key")
 Outputs = Callable[[nn.Module, Batch], Tensor]
 """Model and batch, on its device -> (B, C): what is to be known of each example."""
 
@@ -49,7 +52,6 @@ def logits_of(
     Returns:
         (N, C) float32.
     """
-    model.eval()
     device = backend.device()
     lengths = [len(example.input_ids) for example in examples]
     groups = token_batches(lengths, max_tokens=max_tokens, max_examples=max_examples)
@@ -61,11 +63,57 @@ def logits_of(
             yield rows, fill(batch) if fill else batch
 
     logits = torch.zeros(len(examples), num_outputs, device=device)  # (N, C)
-    with torch.inference_mode():
-        for rows, batch in ahead(prepared()):
-            moved = batch.to(device)
-            with backend.autocast(dtype):
-                found = outputs(model, moved)  # (B, C)
-            logits[torch.tensor(rows, device=device)] = found[: len(rows)].float()
-            backend.step_boundary()
+    batches = _each(model, prepared(), partial(outputs, model), dtype=dtype, backend=backend)
+    for rows, found in batches:  # found: (B, C)
+        logits[torch.tensor(rows, device=device)] = found[: len(rows)].float()
     return sum_tensor(logits, world).cpu().numpy()  # (N, C)
+
+
+def totals_of(
+    model: nn.Module,
+    batches: Iterator[Batch],
+    measure: Callable[[Batch], Tensor],
+    *,
+    num_totals: int,
+    dtype: Dtype,
+    backend: Backend,
+    world: World,
+) -> list[float]:
+    """What a measure gives, summed over all batches of all workers.
+
+    Args:
+        model: On the backend's device; put into evaluation mode.
+        batches: This worker's, on the host.
+        measure: Batch -> (K,) float32 sums and counts.
+        num_totals: K.
+        dtype: "bf16" or "fp32".
+        backend: The hardware.
+        world: This worker's place; every worker gets all sums.
+
+    Returns:
+        K sums.
+    """
+    totals = torch.zeros(num_totals, dtype=torch.float64)  # (K,)
+    numbered = ((None, batch) for batch in batches)
+    for _, sums in _each(model, numbered, measure, dtype=dtype, backend=backend):
+        totals += sums.cpu().double()
+    return sum_numbers(totals.tolist(), world, backend.device())
+
+
+def _each(
+    model: nn.Module,
+    batches: Iterator[tuple[Key, Batch]],
+    outputs_of: Callable[[Batch], Tensor],
+    *,
+    dtype: Dtype,
+    backend: Backend,
+) -> Iterator[tuple[Key, Tensor]]:
+    """What the model in evaluation mode makes of each batch, prepared ahead."""
+    model.eval()
+    device = backend.device()
+    with torch.inference_mode():
+        for key, batch in ahead(batches):
+            with backend.autocast(dtype):
+                outputs = outputs_of(batch.to(device))
+            yield key, outputs
+            backend.step_boundary()

@@ -9,6 +9,9 @@ from torch import Tensor
 IGNORED = -100
 """The label of a row that no loss sees."""
 
+PER_MASKED_TOKEN = ("mlm_loss",)
+"""Parts of a loss that are divided by the number of masked tokens; the others by that of rows."""
+
 
 def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross entropy summed over the labelled rows.

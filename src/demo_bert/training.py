@@ -7,9 +7,8 @@ then stop requests. Weights and moments change only at the update.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,26 +18,12 @@ from demo_bert.data.packing import Batch
 from demo_bert.distributed import World, sum_gradients, sum_numbers
 from demo_bert.errors import TrainingError
 from demo_bert.hardware.backend import Backend, Dtype
-from demo_bert.optim.schedule import Schedule
+from demo_bert.losses import PER_MASKED_TOKEN
+from demo_bert.optim import Optimizer, Schedule
 from demo_bert.seeds import derive
 
 LossSum = Callable[[nn.Module, Batch], Tensor]
-"""Model and batch -> the loss summed over the batch's rows, float32 scalar."""
-
-
-class Optimizer(Protocol):
-    """What the loop needs of an optimizer."""
-
-    parameters: dict[str, Tensor]
-
-    def step(self, learning_rate: float, step: int) -> None:
-        """One update.
-
-        Args:
-            learning_rate: Of this step.
-            step: Updates before this one.
-        """
-        ...
+"""Model and batch -> the loss summed over the batch, float32: a scalar, or (P,) of its parts."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +62,7 @@ def train(
     backend: Backend,
     world: World,
     actions: Actions,
+    parts: Sequence[str] = ("loss",),
 ) -> str | None:
     """Updates the model until the batches end or a stop is asked for.
 
@@ -85,7 +71,8 @@ def train(
         optimizer: Over the model's parameters.
         batches: This worker's micro-batches, from the first step that is to be done.
         num_steps: Steps of the whole run.
-        loss_sum: The task's loss; it is divided once, by the step's global number of rows.
+        loss_sum: The task's loss; it is divided once, by the step's global number of rows, or of
+            masked tokens where its part's name says so.
         schedule: Factor of the peak rate at each step.
         peak_rate: The learning rate at factor 1.
         clip_norm: Gradients with a larger global norm are scaled down to it; None: never.
@@ -94,6 +81,7 @@ def train(
         backend: The hardware.
         world: This worker's place.
         actions: Events, evaluation, checkpoints, stop requests.
+        parts: Names of the parts of the loss, in the order of `loss_sum`; the loss is their sum.
 
     Returns:
         The reason for which it stopped early, or None when all steps are done.
@@ -106,26 +94,30 @@ def train(
     parameters = list(optimizer.parameters.values())
     device = backend.device()
     num_tokens = 0
-    loss_total = torch.zeros((), device=device)
+    loss_total = torch.zeros(len(parts), device=device)
+    counts: Tensor | None = None
     started = time.perf_counter()
     for micro in batches:
+        if counts is None:
+            counts = _counts(micro, parts, world=world, device=device)
         if micro.batch is not None:
             backend.seed(derive(seed, "dropout", micro.step, micro.index))
             batch = micro.batch.to(device)
             with backend.autocast(dtype):
-                loss = loss_sum(model, batch) / micro.num_rows
-            loss.backward()
+                losses = loss_sum(model, batch).reshape(-1) / counts  # (P,)
+            losses.sum().backward()
             backend.step_boundary()
-            loss_total += loss.detach()
+            loss_total += losses.detach()
             num_tokens += micro.batch.num_tokens
         if not micro.is_last:
             continue
         step = micro.step
         sum_gradients(parameters, world)
         reason = actions.stop_reason()
-        tokens, mean_loss, num_stopping = sum_numbers(
-            [num_tokens, float(loss_total), reason is not None], world, device
+        tokens, num_stopping, *means = sum_numbers(
+            [num_tokens, reason is not None, *loss_total.tolist()], world, device
         )
+        mean_loss = sum(means)
         norm = _global_norm(parameters)
         if not (math.isfinite(mean_loss) and math.isfinite(norm)):
             _refuse(optimizer.parameters, step=step, loss=mean_loss, world=world, actions=actions)
@@ -151,6 +143,7 @@ def train(
             seconds=seconds,
             examples=micro.num_rows,
             tokens=int(tokens),
+            **(dict(zip(parts, means, strict=True)) if len(parts) > 1 else {}),
         )
         if actions.is_evaluation_due(done):
             actions.evaluate(done)
@@ -159,9 +152,20 @@ def train(
             actions.save(done)
         if num_stopping and done < num_steps:
             return reason or "another worker"
-        num_tokens, loss_total = 0, torch.zeros((), device=device)
+        num_tokens, counts, loss_total = 0, None, torch.zeros(len(parts), device=device)
         started = time.perf_counter()
     return None
+
+
+def _counts(
+    micro: MicroBatch, parts: Sequence[str], *, world: World, device: torch.device
+) -> Tensor:
+    """What each part of the loss is divided by in the step that the micro-batch begins, (P,)."""
+    num_masked = 1.0
+    if micro.own_masked is not None:
+        (num_masked,) = sum_numbers([micro.own_masked], world, device)
+    numbers = [max(1.0, num_masked) if p in PER_MASKED_TOKEN else micro.num_rows for p in parts]
+    return torch.tensor(numbers, dtype=torch.float32, device=device)
 
 
 def _global_norm(parameters: list[Tensor]) -> float:

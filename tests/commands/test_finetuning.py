@@ -1,6 +1,5 @@
 """The command `finetuning` from its arguments to the files that it leaves."""
 
-import json
 import math
 import re
 import signal
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from demo_bert import checkpoint
 from demo_bert.report.tensorboard import TensorBoardWriter
 from demo_bert.run_directory import RunDirectory
 from small_run import (
@@ -354,10 +354,16 @@ def test_a_checkpoint_of_other_numbers_is_refused(
     stop_at.append(1)
     assert program.run(tmp_path / "run", *SHORT).code == 75
     stop_at.clear()
-    manifest = tmp_path / "run" / "checkpoints" / "step-2" / "manifest.json"
-    content = read_json(manifest)
-    content["state"]["global_batch_size"] = 8
-    manifest.write_text(json.dumps(content))
+    directory = tmp_path / "run" / "checkpoints"
+    saved = checkpoint.of_step(directory, 2)
+    checkpoint.save(
+        directory,
+        step=2,
+        state=saved.state | {"global_batch_size": 8},
+        model=saved.tensors("model"),
+        optimizer=saved.tensors("optimizer"),
+        keep=2,
+    )
     outcome = program.run(tmp_path / "run", *SHORT)
     assert outcome.code == 2
     assert "global_batch_size is 4, was 8" in outcome.err.splitlines()[-1]

@@ -54,3 +54,18 @@ def test_one_step_is_a_step() -> None:
 def test_an_unknown_name_is_answered_with_those_that_there_are() -> None:
     with pytest.raises(UsageError, match="liner.*linear"):
         make_schedule("liner", num_steps=1, warmup_steps=0)
+
+
+def test_the_published_decay_jumps_where_the_warm_up_ends() -> None:
+    factor = make_schedule("polynomial", num_steps=7038, warmup_steps=2000)
+    assert factor(0) == pytest.approx(1 / 2000)
+    assert factor(1999) == 1
+    assert factor(2000) == pytest.approx((1 - 2000 / 7038) ** 0.5)
+    assert factor(2000) == pytest.approx(0.8461, abs=1e-4)
+    assert factor(7037) == pytest.approx((1 / 7038) ** 0.5)
+
+
+def test_the_rebased_decay_does_not_jump() -> None:
+    factor = make_schedule("polynomial-rebased", num_steps=7038, warmup_steps=2000)
+    assert (factor(1999), factor(2000)) == (1, 1)
+    assert factor(2000 + 5038 // 2) == pytest.approx(0.5**0.5)

@@ -63,7 +63,7 @@ def test_the_tables_of_optimizers_and_schedules_have_every_file() -> None:
     assert made == {f"demo_bert.optim.{name}" for name in modules - shared}
     schedules = import_module("demo_bert.optim.schedule")
     functions = {
-        name: function
+        name.replace("_", "-"): function
         for name, function in inspect.getmembers(schedules, inspect.isfunction)
         if function.__module__ == schedules.__name__ and not name.startswith(("_", "make"))
     }

@@ -38,7 +38,7 @@ COMMANDS: dict[str, Command] = {
     "pretraining": Command(
         help="pre-train BERT: masked LM and next sentence prediction",
         module="demo_bert.commands.pretraining",
-        is_delivered=False,
+        is_delivered=True,
         group="Train",
         examples=(
             "demo_bert pretraining -d bf16 -m large -b 64 8 -v",

@@ -17,7 +17,6 @@ _WITHOUT_EFFECT: dict[str, tuple[object, ...]] = {
     "profile_steps": (None,),
     "on_nonfinite": (None, "stop"),
     "gradient_as_bucket_view": (True,),
-    "fast_perf_only": (False,),
 }
 """Option -> the values that ask for nothing that is missing."""
 

@@ -64,7 +64,8 @@ def run_record(
     origins: Mapping[str, Origin],
     *,
     argv: Sequence[str],
-    data: TaskData,
+    data: Mapping[str, Any],
+    labels: Sequence[str],
     start: StartingWeights,
     differences: tuple[Sequence[str], Sequence[str]],
     hardware: Mapping[str, object],
@@ -76,7 +77,8 @@ def run_record(
         settings: As they are used.
         origins: Where each came from.
         argv: The program's arguments.
-        data: What is trained on.
+        data: What is trained on: `name`, `sample`, `licence`, `source`, `files`, `counts`.
+        labels: Names of the classes, where there are any.
         start: What the weights start from.
         differences: Names missing in the starting weights, and names without a place.
         hardware: Of the backend.
@@ -92,23 +94,35 @@ def run_record(
         "settings": as_records(command, settings, origins),
         "versions": _versions(),
         "hardware": dict(hardware),
-        "data": {
-            "name": data.name,
-            "sample": data.is_sample,
-            "is_pair": data.is_pair,
-            "licence": data.licence,
-            "source": data.source,
-            "files": [dict(file) for file in data.files],
-            "counts": {name: len(split) for name, split in data.splits.items()},
-        },
+        "data": dict(data),
         "init_checkpoint": {
             **start.record,
             "missing": list(differences[0]),
             "unexpected": list(differences[1]),
         },
         "model_config": start.config.to_dict(),
-        "labels": list(data.labels),
+        "labels": list(labels),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def data_record(data: TaskData) -> dict[str, Any]:
+    """What run.json and results.json say of a task's data.
+
+    Args:
+        data: What is trained on.
+
+    Returns:
+        Plain values.
+    """
+    return {
+        "name": data.name,
+        "sample": data.is_sample,
+        "is_pair": data.is_pair,
+        "licence": data.licence,
+        "source": data.source,
+        "files": [dict(file) for file in data.files],
+        "counts": {name: len(split) for name, split in data.splits.items()},
     }
 
 
@@ -207,7 +221,7 @@ def results_of(
         "metrics": metrics,
         "is_collapsed": worker.is_collapsed,
         "throughput": _throughput(worker, events),
-        "wall_s": _wall_s(events, started),
+        "wall_s": wall_s(events, started),
         "data": record["data"],
     }
 
@@ -222,11 +236,12 @@ def program() -> str:
 
 
 def going_on_command(
-    argv: Sequence[str], settings: TrainingSettings, directory: RunDirectory
+    name: str, argv: Sequence[str], settings: TrainingSettings, directory: RunDirectory
 ) -> str:
     """The command that goes on with a stopped run.
 
     Args:
+        name: The command's name.
         argv: The program's arguments.
         settings: As resolved from them.
         directory: The run's, or the one above those of the seeds.
@@ -237,7 +252,7 @@ def going_on_command(
     """
     if settings.resume == "auto" and not settings.new:
         return shlex.join([program(), *map(redact, argv)])
-    command = [program(), "finetuning", "-o", str(directory.path)]
+    command = [program(), name, "-o", str(directory.path)]
     if settings.workers is not None:
         command += ["-v"] if settings.workers == "auto" else ["-v", str(settings.workers)]
     return shlex.join(command)
@@ -291,8 +306,16 @@ def _throughput(worker: "Worker", events: Sequence[Mapping[str, Any]]) -> dict[s
     }
 
 
-def _wall_s(events: Sequence[Mapping[str, Any]], started: float) -> float:
-    """This attempt's time so far and, of those before, from first to last event."""
+def wall_s(events: Sequence[Mapping[str, Any]], started: float) -> float:
+    """This attempt's time so far and, of those before, from first to last event.
+
+    Args:
+        events: All of the run.
+        started: Unix time at which this attempt's command began.
+
+    Returns:
+        Seconds.
+    """
     spans: dict[int, list[float]] = {}
     for event in events:
         spans.setdefault(event["attempt"], []).append(event["time"])

@@ -4,13 +4,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 
 from demo_bert.checkpoint import Checkpoint, save
 from demo_bert.choices import Duration
 from demo_bert.commands.run_plan import RunPlan
+from demo_bert.commands.run_records import results_of
 from demo_bert.commands.starting_weights import StartingWeights, fill_model
 from demo_bert.data.capacity import Capacity, capacities, expected_totals, fill, inert_batches
 from demo_bert.data.loader import ahead, micro_batches
@@ -18,10 +19,12 @@ from demo_bert.data.packing import Example
 from demo_bert.distributed import World, sum_numbers, wait_for_all
 from demo_bert.errors import RunDirectoryError
 from demo_bert.evaluation import logits_of
+from demo_bert.files import write_text
 from demo_bert.hardware import Backend, Dtype
 from demo_bert.model.convert import save_model_directory
 from demo_bert.model.linear import round_products
 from demo_bert.optim import make_optimizer, make_schedule
+from demo_bert.run_directory import RunDirectory
 from demo_bert.settings import TrainingSettings
 from demo_bert.tasks.task import Scores, Task, TaskData
 from demo_bert.training import Actions, train
@@ -83,6 +86,11 @@ class Worker:
         if backend.wants_fixed_shapes:
             micro, length = plan.micro_batch_size, plan.max_seq_length
             self._sizes = capacities(micro, length, totals=expected_totals(self.lengths, micro))
+
+    @property
+    def num_steps(self) -> int:
+        """Updates of the whole run."""
+        return self.plan.num_steps
 
     @property
     def is_collapsed(self) -> bool:
@@ -177,22 +185,38 @@ class Worker:
             self._evaluate(self.step, emit=record)
         return reason
 
-    def save_model(self, directory: Path) -> None:
-        """Writes the Hugging Face directory.
+    def write_products(self, directory: RunDirectory) -> None:
+        """Writes the Hugging Face directory and the predictions.
 
         Args:
-            directory: The run's `model/`.
+            directory: The run's.
 
         Raises:
-            DiskError: It cannot be written.
+            DiskError: A file cannot be written.
         """
+        assert self.scores is not None
+        for name, content in self.scores.files.items():
+            write_text(directory.path / name, content)
         save_model_directory(
-            directory,
+            directory.model,
             self.model,
             config=self.start.config,
             vocabulary=self.start.vocabulary,
             labels=self.data.labels if self.task.head == "classifier" else None,
             case_rules=self.start.case_rules,
+        )
+
+    def results(
+        self, directory: RunDirectory, *, status: str, started: float, record: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The content of results.json; see `results_of`."""
+        return results_of(
+            "finetuning",
+            status=status,
+            worker=self,
+            directory=directory,
+            started=started,
+            record=record,
         )
 
     def _is_due(self, step: int, every: Duration | None, *, since: float) -> bool:

@@ -1,11 +1,14 @@
 """What a worker of a training command needs, known before the workers are started."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from demo_bert.commands.pretraining_plan import RECIPES, PhaseRecipe
 from demo_bert.errors import DemoBertError
 from demo_bert.settings import TrainingSettings
 from demo_bert.tasks import load_task
+from demo_bert.tasks.task import Recipe
 
 
 def worker_bytes(settings: TrainingSettings) -> int | None:
@@ -31,7 +34,17 @@ def worker_bytes(settings: TrainingSettings) -> int | None:
             config = parse_config(read_json_object(path), path, gelu_is_tanh=False)
         except DemoBertError:  # the worker says what is wrong with it
             return None
-    recipe = load_task(settings.task).recipe
-    batch = settings.batch_size[0] if settings.batch_size else recipe.batch_size[settings.dtype]
-    length = settings.max_seq_length[0] if settings.max_seq_length else recipe.max_seq_length
-    return training_bytes(config, batch_size=batch, max_seq_length=length)
+    phases: Sequence[Recipe | PhaseRecipe] = (
+        RECIPES[settings.task].phases
+        if settings.task in RECIPES
+        else (load_task(settings.task).recipe,)
+    )
+    batches, lengths = settings.batch_size or (), settings.max_seq_length or ()
+    return max(
+        training_bytes(
+            config,
+            batch_size=[*batches, *[recipe.batch_size[settings.dtype]] * 2][number],
+            max_seq_length=[*lengths, *[recipe.max_seq_length] * 2][number],
+        )
+        for number, recipe in enumerate(phases)
+    )

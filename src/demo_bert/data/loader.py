@@ -25,6 +25,8 @@ class MicroBatch:
         is_last: Whether this worker has no further one in the step.
         batch: The rows; None for a worker without work in this step, which adds zero.
         num_rows: Rows of the whole step over all workers: the count that losses are divided by.
+        own_masked: Masked tokens of this worker's rows of the step: what a masked-LM loss is
+            divided by, once they are summed over workers; None without masks.
     """
 
     step: int
@@ -32,6 +34,7 @@ class MicroBatch:
     is_last: bool
     batch: Batch | None
     num_rows: int
+    own_masked: int | None = None
 
 
 def micro_batches(

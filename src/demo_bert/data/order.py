@@ -9,6 +9,7 @@ import numpy as np
 from demo_bert.seeds import derive
 
 _ROUNDS = 6
+_ODD = 0x9E3779B97F4A7C15
 
 
 def permuted(positions: np.ndarray, *, size: int, key: int) -> np.ndarray:
@@ -53,6 +54,23 @@ def rows_at(consumed: int, count: int, *, num_rows: int, seed: int) -> np.ndarra
     Returns:
         (count,) int64 in [0, n). Each epoch visits every row once, in an order of its own.
     """
+    return places_at(consumed, count, num_rows=num_rows, seed=seed)[1]
+
+
+def places_at(
+    consumed: int, count: int, *, num_rows: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Epochs and rows at positions [consumed, consumed + count).
+
+    Args:
+        consumed: Examples consumed before, at least 0.
+        count: How many rows are wanted.
+        num_rows: Rows in the data set, n.
+        seed: The run's seed.
+
+    Returns:
+        (count,) int64 epochs, ascending, and (count,) int64 rows in [0, n).
+    """
     positions = np.arange(consumed, consumed + count, dtype=np.int64)
     epochs = positions // num_rows
     rows = np.empty(count, dtype=np.int64)
@@ -60,7 +78,32 @@ def rows_at(consumed: int, count: int, *, num_rows: int, seed: int) -> np.ndarra
         inside = epochs == epoch
         key = derive(seed, "order", int(epoch))
         rows[inside] = permuted(positions[inside] % num_rows, size=num_rows, key=key)
-    return rows
+    return epochs, rows
+
+
+def drawn(counters: np.ndarray, *, key: int) -> np.ndarray:
+    """Random 64-bit words: a function of the counter and the key, and of nothing else.
+
+    Args:
+        counters: uint64 or int64 of any shape.
+        key: Chooses the function.
+
+    Returns:
+        uint64 of the same shape.
+    """
+    return _mixed(_mixed(counters.astype(np.uint64), np.uint64(key)), np.uint64(_ODD))
+
+
+def as_fractions(words: np.ndarray) -> np.ndarray:
+    """Random words as evenly spread numbers.
+
+    Args:
+        words: uint64 from `drawn`.
+
+    Returns:
+        float64 in [0, 1).
+    """
+    return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def _feistel(

@@ -1,10 +1,10 @@
 """Examples -> one flat batch; no row is padded.
 
-Shapes: T tokens, B examples.
+Shapes: T tokens, B examples, M masked tokens.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -39,6 +39,8 @@ class Batch:
         labels: (B,) int64, or (B, 2) for spans; -100 where there is none.
         num_examples: Real examples: B less those that fill up a fixed shape.
         num_tokens: Real tokens: T less those that fill up a fixed shape.
+        masked_tokens: (M,) int64, places in [0, T) of the tokens to predict; None without masks.
+        masked_labels: (M,) int64, what stood there, or -100 where the place is filled up.
     """
 
     input_ids: Tensor
@@ -49,6 +51,8 @@ class Batch:
     labels: Tensor
     num_examples: int
     num_tokens: int
+    masked_tokens: Tensor | None = None
+    masked_labels: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on the device; copies do not block the host.
@@ -61,8 +65,12 @@ class Batch:
         """
         if self.input_ids.device == device:
             return self
-        names = ("input_ids", "position_ids", "token_type_ids", "cu_seqlens", "labels")
-        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
+        tensors = {
+            field.name: value
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        moved = {name: value.to(device, non_blocking=True) for name, value in tensors.items()}
         return replace(self, **moved)
 
 

@@ -42,6 +42,29 @@ def span_flops(config: BertConfig, lengths: Sequence[int]) -> int:
     return encoder_flops(config, lengths) + 2 * sum(lengths) * config.hidden_size * 2
 
 
+def pretraining_flops(config: BertConfig, lengths: Sequence[int], num_masked: int) -> int:
+    """Operations of one forward pass of masked LM and next sentence prediction.
+
+    Args:
+        config: The encoder's shape.
+        lengths: Tokens of each example.
+        num_masked: Masked tokens of all examples together.
+
+    Returns:
+        Operations; `TRAINING_FACTOR` times as many for a training step.
+
+    Example:
+        >>> config = BertConfig(vocab_size=7, hidden_size=2, num_hidden_layers=1,
+        ...                     num_attention_heads=1, intermediate_size=3)
+        >>> pretraining_flops(config, [4], 1) - encoder_flops(config, [4], num_wanted=2)
+        52
+    """
+    hidden = config.hidden_size
+    words = 2 * num_masked * hidden * (hidden + config.vocab_size)
+    pairs = 2 * len(lengths) * hidden * (hidden + 2)
+    return encoder_flops(config, lengths, num_wanted=len(lengths) + num_masked) + words + pairs
+
+
 def encoder_flops(
     config: BertConfig, lengths: Sequence[int], *, num_wanted: int | None = None
 ) -> int:

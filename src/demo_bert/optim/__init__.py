@@ -5,21 +5,46 @@ OPTIMIZERS and SCHEDULES are the tables of names; a new one is one file or funct
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Protocol
 
 from torch import Tensor
 
 from demo_bert.choices import unknown_name_message
 from demo_bert.errors import UsageError
 from demo_bert.optim.adamw import AdamW
+from demo_bert.optim.lamb import Lamb
 from demo_bert.optim.schedule import SCHEDULES, Schedule, make_schedule
 
-OPTIMIZERS: dict[str, Callable[..., AdamW]] = {
+
+class Optimizer(Protocol):
+    """What training needs of an optimizer."""
+
+    parameters: dict[str, Tensor]
+    state: dict[str, Tensor]
+    """Named moments, float32; a checkpoint copies into and out of these tensors."""
+
+    def step(self, learning_rate: float, step: int) -> None:
+        """One update from the gradients.
+
+        Args:
+            learning_rate: Of this step.
+            step: Updates before this one, from 0.
+        """
+        ...
+
+
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "adamw": AdamW,
     "adamw-google": partial(AdamW, bias_correction=False),
+    "lamb": Lamb,
+    "lamb-paper": partial(Lamb, max_norm=None, ratio_on_all=True, decay_on_all=True),
+    "nvlamb": partial(Lamb, ratio_on_all=True),
 }
 
 
-def make_optimizer(name: str, parameters: Mapping[str, Tensor], *, weight_decay: float) -> AdamW:
+def make_optimizer(
+    name: str, parameters: Mapping[str, Tensor], *, weight_decay: float
+) -> Optimizer:
     """The optimizer of that name.
 
     Args:
@@ -38,4 +63,13 @@ def make_optimizer(name: str, parameters: Mapping[str, Tensor], *, weight_decay:
     return OPTIMIZERS[name](parameters, weight_decay=weight_decay)
 
 
-__all__ = ["OPTIMIZERS", "SCHEDULES", "AdamW", "Schedule", "make_optimizer", "make_schedule"]
+__all__ = [
+    "OPTIMIZERS",
+    "SCHEDULES",
+    "AdamW",
+    "Lamb",
+    "Optimizer",
+    "Schedule",
+    "make_optimizer",
+    "make_schedule",
+]

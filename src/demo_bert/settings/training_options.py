@@ -275,7 +275,8 @@ TRAINING_OPTIONS: tuple[Option, ...] = (
         group="learning",
         metavar="NAME",
         parse=name,
-        help="adamw, or adamw-google: without bias correction, as Google trained.",
+        help="adamw; adamw-google (without bias correction, as Google trained); lamb (NVIDIA's);"
+        " lamb-paper; nvlamb (the trust ratio on every tensor).",
         recipes={
             "mrpc": "adamw",
             "classification": "adamw",
@@ -292,7 +293,8 @@ TRAINING_OPTIONS: tuple[Option, ...] = (
         group="learning",
         metavar="NAME",
         parse=name,
-        help="linear or constant: how the rate goes after the warm-up.",
+        help="How the rate goes after the warm-up: linear, constant, polynomial (NVIDIA's, with its"
+        " jump), polynomial-rebased (without), cosine, warmup-stable-decay.",
         recipes={
             "mrpc": "linear",
             "classification": "linear",

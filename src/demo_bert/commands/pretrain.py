@@ -1,0 +1,205 @@
+"""Pre-training runs: their parts, wired in order.
+
+The order is fixed: starting weights, text and plan are found and checked first; only then is the
+run directory made.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from demo_bert.commands.pretrain_worker import PretrainWorker
+from demo_bert.commands.pretraining_data import PretrainingData, load_data
+from demo_bert.commands.pretraining_plan import (
+    RECIPES,
+    Phase,
+    PhaseRecipe,
+    defaults_of,
+    epochs_warning,
+    plan_phases,
+)
+from demo_bert.commands.run_records import open_directory, run_record
+from demo_bert.commands.run_session import RunSession
+from demo_bert.commands.starting_weights import StartingWeights, find_starting_weights
+from demo_bert.errors import UsageError
+from demo_bert.settings import Origin, TrainingSettings, opening_table, with_defaults
+
+_LOG = logging.getLogger(__name__)
+COMMAND = "pretraining"
+
+
+class PreTraining(RunSession):
+    """A worker's pre-training runs, one after the other.
+
+    Args:
+        settings: As resolved.
+        origins: Where each came from.
+        argv: The program's arguments.
+    """
+
+    def __init__(
+        self,
+        settings: TrainingSettings,
+        origins: Mapping[str, Origin],
+        argv: Sequence[str],
+    ) -> None:
+        super().__init__(COMMAND, settings, origins, argv)
+        self._inputs: tuple[PretrainingData, StartingWeights] | None = None
+        if self.backend.wants_fixed_shapes:
+            raise UsageError(
+                f"--device {self.backend.name}: pre-training there is not here yet; use cuda or cpu"
+            )
+
+    def run_one(
+        self, settings: TrainingSettings, origins: Mapping[str, Origin]
+    ) -> tuple[dict[str, Any], Path]:
+        """See `RunSession.run_one`."""
+        settings, origins = self.with_recipe(settings, origins)
+        directory = open_directory(COMMAND, settings)
+        if (finished := self.finished(directory, settings)) is not None:
+            return finished, directory.path
+        data, start = self._read(settings)
+        phases = plan_phases(
+            settings,
+            self._recipes(settings)[1],
+            max_positions=start.config.max_position_embeddings,
+            num_examples=self._num_examples(data, settings),
+            num_workers=self.world.world_size,
+        )
+        settings, origins = with_defaults(settings, origins, self._planned(settings, phases))
+        worker = PretrainWorker(
+            settings,
+            phases=phases,
+            start=start,
+            data=data,
+            backend=self.backend,
+            world=self.world,
+        )
+        record = run_record(
+            COMMAND,
+            settings,
+            origins,
+            argv=self.argv,
+            data=data.record,
+            labels=(),
+            start=start,
+            differences=(worker.missing, worker.unexpected),
+            hardware=self.backend.describe(),
+        )
+        opening = opening_table(COMMAND, settings, origins)
+        results = self.go(
+            worker, directory, record=record, announce=lambda: self._announce(opening, worker)
+        )
+        return results, directory.path
+
+    def with_recipe(
+        self, settings: TrainingSettings, origins: Mapping[str, Origin]
+    ) -> tuple[TrainingSettings, dict[str, Origin]]:
+        """See `RunSession.with_recipe`."""
+        defaults, _ = self._recipes(settings)
+        where = settings.task
+        settings, found = with_defaults(settings, origins, defaults, where=where)
+        if settings.clip_norm is None and str(settings.optimizer).startswith("adamw"):
+            settings, found = with_defaults(settings, found, {"clip_norm": 1.0}, where=where)
+        return settings, found
+
+    def _recipes(
+        self, settings: TrainingSettings
+    ) -> tuple[dict[str, object], tuple[PhaseRecipe, ...]]:
+        is_sample = settings.task == "bookswiki" and not settings.dataset_path
+        return defaults_of(settings, is_sample=is_sample, num_workers=self.world.world_size)
+
+    def _read(self, settings: TrainingSettings) -> tuple[PretrainingData, StartingWeights]:
+        """Weights and text, read once for all seeds."""
+        announce = _LOG.info if self.world.is_first else _LOG.debug
+        if self._inputs is None:
+            start = find_starting_weights(
+                settings.model, settings.init_checkpoint, announce=announce
+            )
+            self._inputs = load_data(settings, start, announce=announce)
+        data, start = self._inputs
+        dropped: dict[str, Any] = {
+            name: value
+            for name, value in (
+                ("hidden_dropout_prob", settings.dropout),
+                ("attention_probs_dropout_prob", settings.attention_dropout),
+            )
+            if value is not None
+        }
+        config = dataclasses.replace(start.config, **dropped)
+        return data, dataclasses.replace(start, config=config)
+
+    def _num_examples(self, data: PretrainingData, settings: TrainingSettings) -> list[int]:
+        """Examples of an epoch of each phase of the recipe, as far as it can have any."""
+        found: list[int] = []
+        assert settings.max_seq_length and settings.objectives
+        for number, length in enumerate(settings.max_seq_length, start=1):
+            phase = Phase(number, settings.objectives[number - 1], max(length, 8), *_UNPLANNED)
+            found.append(len(data.examples(phase, seed=settings.seed)))
+        return found
+
+    def _planned(self, settings: TrainingSettings, phases: Sequence[Phase]) -> dict[str, object]:
+        """What the plan decided, for the opening table: as many values as phases that run."""
+        chosen = settings.phases or (1, 2)
+        if len(phases) < len(chosen) or chosen[0] != 1:
+            return {}
+        return {
+            "warmup": tuple(phase.warmup_steps for phase in phases),
+            "learning_rate": tuple(phase.learning_rate for phase in phases),
+        }
+
+    def _announce(self, opening: str, worker: PretrainWorker) -> None:
+        """The opening lines."""
+        for line in opening.split("\n"):
+            _LOG.info("%s", line)
+        data = worker.data
+        counts = ", ".join(f"{n:,} {name}" for name, n in data.record["counts"].items())
+        _LOG.info("data: %s (%s)", data.record["name"], counts.replace("_", " "))
+        _LOG.info("weights: %s", worker.start.record["name"])
+        for kind, names in (("missing", worker.missing), ("unexpected", worker.unexpected)):
+            if names:
+                _LOG.info("weights: %s: %s", kind, ", ".join(names))
+        _LOG.info("recipe: %s", RECIPES[worker.settings.task].source)
+        epochs = 0.0
+        for phase in worker.phases:
+            num_examples = len(worker.examples[phase.number])
+            passes = phase.num_steps * phase.global_batch_size / num_examples
+            epochs += passes
+            self._announce_phase(phase, passes=passes)
+        if worker.settings.fast_perf_only:
+            _LOG.info("-fpo: small global batches, for measuring alone")
+        warning = epochs_warning(epochs, is_meant=data.is_learnt_by_heart)
+        if warning:
+            _LOG.warning("%s", warning)
+
+    def _announce_phase(self, phase: Phase, *, passes: float) -> None:
+        _LOG.info(
+            "phase %d: %s, %d tokens an example, %d steps of %d examples (%.4g passes over the"
+            " data), %d of them warm-up",
+            phase.number,
+            phase.objectives,
+            phase.max_seq_length,
+            phase.num_steps,
+            phase.global_batch_size,
+            passes,
+            phase.warmup_steps,
+        )
+        _LOG.info(
+            "phase %d: %d examples = %d x %d x %d (batch, micro-steps accumulated, workers%s)",
+            phase.number,
+            phase.global_batch_size,
+            phase.micro_batch_size,
+            phase.accumulation_steps,
+            self.world.world_size,
+            "" if self._is_even(phase) else "; the last is not full",
+        )
+        _LOG.info("phase %d: learning rate: %s", phase.number, phase.rate_reason)
+
+    def _is_even(self, phase: Phase) -> bool:
+        product = phase.micro_batch_size * phase.accumulation_steps * self.world.world_size
+        return product == phase.global_batch_size
+
+
+_UNPLANNED = (1, 1, 1, 0, 1, 0, 1.0, "")

@@ -1,0 +1,346 @@
+"""One worker's share of a pre-training run: model, optimizer, phases, scores."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from demo_bert.checkpoint import Checkpoint, save
+from demo_bert.choices import Duration
+from demo_bert.commands.held_out import Unigram, loss_of, score, unigram_baseline, verdict
+from demo_bert.commands.pretraining_data import PretrainingData, scored_rows
+from demo_bert.commands.pretraining_plan import Phase
+from demo_bert.commands.pretraining_records import pretraining_results
+from demo_bert.commands.starting_weights import StartingWeights, fill_model
+from demo_bert.data.loader import ahead
+from demo_bert.data.pretraining import Examples, pretraining_batches
+from demo_bert.distributed import World, sum_numbers, wait_for_all
+from demo_bert.errors import RunDirectoryError
+from demo_bert.hardware import Backend, Dtype
+from demo_bert.model.convert import save_model_directory
+from demo_bert.model.heads import PreTrainer
+from demo_bert.model.linear import round_products
+from demo_bert.optim import make_optimizer, make_schedule
+from demo_bert.run_directory import RunDirectory
+from demo_bert.seeds import derive
+from demo_bert.settings import TrainingSettings
+from demo_bert.training import Actions, train
+
+_LOG = logging.getLogger(__name__)
+_SCORED_EXAMPLES = 1024
+_SCORED_TOKENS = 8192
+_EVALUATIONS_OF_A_PHASE = 10
+
+
+class PretrainWorker:
+    """What one worker holds while it pre-trains.
+
+    Args:
+        settings: As resolved, the recipe's values filled in.
+        phases: The run's numbers.
+        start: What the weights start from.
+        data: The text.
+        backend: The hardware.
+        world: This worker's place.
+
+    Raises:
+        DataError: There are too few documents.
+    """
+
+    def __init__(
+        self,
+        settings: TrainingSettings,
+        *,
+        phases: tuple[Phase, ...],
+        start: StartingWeights,
+        data: PretrainingData,
+        backend: Backend,
+        world: World,
+    ) -> None:
+        self.settings, self.phases = settings, phases
+        self.start, self.data, self.backend, self.world = start, data, backend, world
+        self.step = 0
+        self.scores: dict[int, dict[str, Any]] = {}
+        """Phase -> metrics of its last evaluation."""
+        self.verdict = ""
+        self.dtype = cast(Dtype, settings.dtype)
+        self._best: float | None = None
+        self._saved_step = 0
+        self._saved_at = self._evaluated_at = time.monotonic()
+        self.examples = {p.number: data.examples(p, seed=settings.seed) for p in phases}
+        self._scored = {phase.number: self._scored_examples(phase) for phase in phases}
+        self._baselines: dict[int, Unigram] = {}
+        self.model = PreTrainer(start.config)
+        self.missing, self.unexpected = fill_model(self.model, start, seed=settings.seed)
+        self.model.to(backend.device())
+        round_products(self.model, backend.product_mode(self.dtype) == "rounded")
+        assert settings.optimizer is not None and settings.weight_decay is not None
+        self.optimizer = make_optimizer(
+            settings.optimizer,
+            dict(self.model.named_parameters()),
+            weight_decay=settings.weight_decay,
+        )
+
+    @property
+    def num_steps(self) -> int:
+        """Updates of the whole run."""
+        return self.phases[-1].end_step
+
+    @property
+    def split(self) -> str:
+        """Which examples are scored: "held_out", or "train" where they are learnt by heart."""
+        return "train" if self.data.is_learnt_by_heart else "held_out"
+
+    def train(
+        self,
+        checkpoint: Checkpoint | None,
+        checkpoints: Path,
+        *,
+        emit: Callable[..., object],
+        stop_reason: Callable[[], str | None],
+    ) -> str | None:
+        """See `RunWorker.train`; one phase after the other."""
+        if checkpoint is not None:
+            self._load(checkpoint)
+            path = checkpoint.path.relative_to(checkpoints.parent)
+            emit("resume", step=self.step, path=str(path))
+        else:
+            emit("start", total_steps=self.num_steps)
+        for phase in self.phases:
+            if self.step >= phase.end_step:
+                continue
+            reason = self._train_phase(
+                phase, checkpoints, emit=self._recorder(phase, emit), stop_reason=stop_reason
+            )
+            if reason is not None:
+                if self._saved_step != self.step:
+                    record = self._recorder(phase, emit)
+                    self._save(phase, self.step - phase.first_step, checkpoints, emit=record)
+                return reason
+        last = self.phases[-1]
+        if last.number not in self.scores:  # the last checkpoint was of the last step
+            self._evaluate(last, last.num_steps, emit=self._recorder(last, emit))
+        return None
+
+    def write_products(self, directory: RunDirectory) -> None:
+        """Writes the Hugging Face directory.
+
+        Args:
+            directory: The run's.
+
+        Raises:
+            DiskError: A file cannot be written.
+        """
+        save_model_directory(
+            directory.model,
+            self.model,
+            config=self.start.config,
+            vocabulary=self.start.vocabulary,
+            case_rules=self.start.case_rules,
+        )
+
+    def results(
+        self, directory: RunDirectory, *, status: str, started: float, record: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The content of results.json; see `pretraining_results`."""
+        return pretraining_results(
+            status=status, worker=self, directory=directory, started=started, record=record
+        )
+
+    def baseline(self, phase: Phase) -> Unigram | None:
+        """What frequencies alone reach on the examples that are scored.
+
+        Args:
+            phase: One of the run's.
+
+        Returns:
+            The baseline, worked out once; None where no token is masked.
+        """
+        if "mlm_loss" not in phase.parts:
+            return None
+        if phase.number not in self._baselines:
+            examples = self._scored[phase.number]
+            rows = scored_rows(examples, most=_SCORED_EXAMPLES)
+            self._baselines[phase.number] = unigram_baseline(
+                examples, rows, self.data.unigram_counts()
+            )
+        return self._baselines[phase.number]
+
+    def _scored_examples(self, phase: Phase) -> Examples:
+        if self.data.is_learnt_by_heart:
+            return self.examples[phase.number]
+        return self.data.examples(phase, seed=self.settings.seed, split="held_out")
+
+    def _recorder(self, phase: Phase, emit: Callable[..., object]) -> Callable[..., None]:
+        """Records events of a phase, whose steps count from 0, as those of the run."""
+
+        def record(event: str, **fields: object) -> None:
+            step = phase.first_step + cast(int, fields.pop("step"))
+            if event == "step":
+                self.step = step
+            emit(event, step=step, phase=phase.number, **fields)
+
+        return record
+
+    def _train_phase(
+        self,
+        phase: Phase,
+        checkpoints: Path,
+        *,
+        emit: Callable[..., None],
+        stop_reason: Callable[[], str | None],
+    ) -> str | None:
+        settings = self.settings
+        seed = derive(settings.seed, "phase", phase.number)
+        assert settings.schedule is not None
+        batches = pretraining_batches(
+            self.examples[phase.number],
+            seed=seed,
+            first_step=self.step - phase.first_step,
+            num_steps=phase.num_steps,
+            global_batch_size=phase.global_batch_size,
+            micro_batch_size=phase.micro_batch_size,
+            rank=self.world.rank,
+            world_size=self.world.world_size,
+        )
+        every = Duration(steps=max(1, phase.num_steps // _EVALUATIONS_OF_A_PHASE))
+        actions = Actions(
+            emit=emit,
+            evaluate=lambda step: self._evaluate(phase, step, emit=emit),
+            save=lambda step: self._save(phase, step, checkpoints, emit=emit),
+            is_evaluation_due=lambda step: self._is_due(
+                phase, step, settings.eval_every or every, since=self._evaluated_at
+            ),
+            is_save_due=lambda step: self._is_due(
+                phase, step, settings.save_every, since=self._saved_at
+            ),
+            stop_reason=stop_reason,
+        )
+        return train(
+            self.model,
+            self.optimizer,
+            batches=ahead(batches),
+            num_steps=phase.num_steps,
+            loss_sum=partial(loss_of, parts=phase.parts),
+            schedule=make_schedule(
+                settings.schedule, num_steps=phase.num_steps, warmup_steps=phase.warmup_steps
+            ),
+            peak_rate=phase.learning_rate,
+            clip_norm=settings.clip_norm or None,
+            dtype=self.dtype,
+            seed=seed,
+            backend=self.backend,
+            world=self.world,
+            actions=actions,
+            parts=phase.parts,
+        )
+
+    def _is_due(self, phase: Phase, step: int, every: Duration, *, since: float) -> bool:
+        """Whether a step or a time has come; every worker gets the same answer."""
+        if step == phase.num_steps:
+            return True
+        if every.steps is not None:
+            return step % every.steps == 0
+        assert every.seconds is not None
+        is_late = self.world.is_first and time.monotonic() - since >= every.seconds
+        (agreed,) = sum_numbers([is_late], self.world, self.backend.device())
+        return bool(agreed)
+
+    def _evaluate(self, phase: Phase, step: int, *, emit: Callable[..., None]) -> None:
+        started = time.perf_counter()
+        examples = self._scored[phase.number]
+        metrics = score(
+            self.model,
+            examples,
+            scored_rows(examples, most=_SCORED_EXAMPLES),
+            max_examples=max(1, _SCORED_TOKENS // phase.max_seq_length),
+            dtype=self.dtype,
+            backend=self.backend,
+            world=self.world,
+        )
+        baseline = self.baseline(phase)
+        self.verdict = verdict(metrics, baseline, best=self._best)
+        if "mlm_loss" in metrics:
+            self._best = min(metrics["mlm_loss"], self._best or metrics["mlm_loss"])
+        self.scores[phase.number] = metrics
+        emit(
+            "evaluation",
+            step=step,
+            split=self.split,
+            metrics=metrics,
+            loss=sum(metrics.get(part, 0.0) for part in phase.parts),
+            seconds=time.perf_counter() - started,
+            baseline=vars(baseline) if baseline else {},
+            verdict=self.verdict,
+        )
+        if self.world.is_first and step == phase.num_steps:
+            _LOG.info("phase %d: %s", phase.number, self.verdict)
+        self._evaluated_at = time.monotonic()
+
+    def _save(
+        self, phase: Phase, step: int, checkpoints: Path, *, emit: Callable[..., None]
+    ) -> None:
+        started = time.perf_counter()
+        if self.world.is_first:
+            path = save(
+                checkpoints,
+                step=phase.first_step + step,
+                state={
+                    "phase": phase.number,
+                    "examples_consumed": step * phase.global_batch_size,
+                    "scores": {str(number): dict(m) for number, m in self.scores.items()},
+                    "best_mlm_loss": self._best,
+                    "verdict": self.verdict,
+                    "phases": self._numbers(),
+                },
+                model=self.model.state_dict(),
+                optimizer=self.optimizer.state,
+                keep=self.settings.keep,
+            )
+            seconds = time.perf_counter() - started
+            place = path.relative_to(checkpoints.parent)
+            emit("checkpoint", step=step, path=str(place), seconds=seconds)
+        wait_for_all(self.world)
+        self._saved_step = phase.first_step + step
+        self._saved_at = time.monotonic()
+
+    def _numbers(self) -> list[dict[str, int | float | str]]:
+        """What must not change from one attempt to the next, for the run to go on exactly."""
+        names = (
+            "number",
+            "objectives",
+            "max_seq_length",
+            "global_batch_size",
+            "micro_batch_size",
+            "num_steps",
+            "warmup_steps",
+            "learning_rate",
+        )
+        return [{name: getattr(phase, name) for name in names} for phase in self.phases]
+
+    def _load(self, checkpoint: Checkpoint) -> None:
+        before = checkpoint.state.get("phases", [])
+        changed = [
+            f"{name} of phase {now['number']} is {value}, was {then.get(name)}"
+            for now, then in zip(self._numbers(), before, strict=False)
+            for name, value in now.items()
+            if then.get(name) != value
+        ]
+        if changed or len(before) != len(self.phases):
+            changed = changed or [f"{len(self.phases)} phases instead of {len(before)}"]
+            raise RunDirectoryError(
+                f"{checkpoint.path}: saved with other numbers: {', '.join(changed)};"
+                " give the former ones, or start anew with --new"
+            )
+        self.model.load_state_dict(checkpoint.tensors("model"))
+        with torch.no_grad():
+            for name, tensor in checkpoint.tensors("optimizer").items():
+                self.optimizer.state[name].copy_(tensor)
+        self.step = self._saved_step = checkpoint.step
+        self.scores = {int(n): dict(m) for n, m in checkpoint.state["scores"].items()}
+        self._best = checkpoint.state["best_mlm_loss"]
+        self.verdict = checkpoint.state["verdict"]

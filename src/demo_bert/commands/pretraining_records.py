@@ -1,0 +1,127 @@
+"""What a pre-training run writes about itself in results.json."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from demo_bert.commands.run_records import WARM_UP_STEPS, wall_s
+from demo_bert.model.flops import TRAINING_FACTOR, pretraining_flops
+from demo_bert.report.events import last_steps, read_events
+from demo_bert.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from demo_bert.commands.pretrain_worker import PretrainWorker
+
+_SAMPLED_EXAMPLES = 2048
+
+
+def pretraining_results(
+    *,
+    status: str,
+    worker: "PretrainWorker",
+    directory: RunDirectory,
+    started: float,
+    record: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The content of results.json.
+
+    Args:
+        status: "complete", "stopped" or "failed".
+        worker: What was trained.
+        directory: The run's.
+        started: Unix time at which this attempt's command began.
+        record: The content of run.json.
+
+    Returns:
+        Plain values.
+    """
+    settings = worker.settings
+    events: list[dict[str, Any]] = [dict(event) for event in read_events(directory.events)]
+    begun = [phase for phase in worker.phases if worker.step > phase.first_step]
+    scored = [phase for phase in begun if phase.number in worker.scores]
+    metrics: dict[str, Any] = dict(worker.scores[scored[-1].number]) if scored else {}
+    last = begun[-1] if begun else worker.phases[0]
+    return {
+        "schema_version": 1,
+        "status": status,
+        "command": "pretraining",
+        "task": settings.task,
+        "model": settings.model,
+        "dtype": settings.dtype,
+        "device": worker.backend.name,
+        "world_size": worker.world.world_size,
+        "hosts": list(settings.hosts or [platform.node()]),
+        "seed": settings.seed,
+        "steps": worker.step,
+        "epochs": sum(_epochs(worker, phase.number) for phase in worker.phases),
+        "global_batch_size": last.global_batch_size,
+        "learning_rate": last.learning_rate,
+        "fast_perf_only": settings.fast_perf_only,
+        "init_checkpoint": record["init_checkpoint"]["name"],
+        "metrics": {
+            **metrics,
+            "split": worker.split,
+            "phases": [
+                {
+                    "name": f"phase {phase.number}",
+                    "steps": min(worker.step, phase.end_step) - phase.first_step,
+                    "max_seq_length": phase.max_seq_length,
+                    "global_batch_size": phase.global_batch_size,
+                    "learning_rate": phase.learning_rate,
+                    "objectives": phase.objectives,
+                    "metrics": dict(worker.scores.get(phase.number, {})),
+                    "baseline": vars(b) if (b := worker.baseline(phase)) else {},
+                }
+                for phase in begun
+            ],
+        },
+        "verdict": worker.verdict,
+        "throughput": _throughput(worker, events),
+        "wall_s": wall_s(events, started),
+        "data": record["data"],
+    }
+
+
+def _epochs(worker: "PretrainWorker", number: int) -> float:
+    phase = next(phase for phase in worker.phases if phase.number == number)
+    done = min(max(worker.step - phase.first_step, 0), phase.num_steps)
+    return done * phase.global_batch_size / len(worker.examples[number])
+
+
+def _throughput(worker: "PretrainWorker", events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Of all steps but the first three of each attempt; evaluation and saving are between steps."""
+    steps: list[dict[str, Any]] = [dict(e) for e in last_steps([dict(e) for e in events])]
+    seen: dict[int, int] = {}
+    counted: list[dict[str, Any]] = []
+    for event in steps:
+        place = seen[event["attempt"]] = seen.get(event["attempt"], 0) + 1
+        if place > WARM_UP_STEPS:
+            counted.append(event)
+    seconds = sum(event["seconds"] for event in counted)
+    if not seconds:
+        return {"examples_per_s": None, "real_tokens_per_s": None, "model_flops_utilisation": None}
+    peak = worker.backend.peak_flops(worker.dtype)
+    utilisation = None
+    if peak is not None:
+        each = {phase.number: _flops_per_example(worker, phase.number) for phase in worker.phases}
+        operations = sum(each[event["phase"]] * event["examples"] for event in counted)
+        utilisation = TRAINING_FACTOR * operations / seconds / peak / worker.world.world_size
+    return {
+        "examples_per_s": sum(event["examples"] for event in counted) / seconds,
+        "real_tokens_per_s": sum(event["tokens"] for event in counted) / seconds,
+        "model_flops_utilisation": utilisation,
+        "steps_left_out": len(steps) - len(counted),
+    }
+
+
+def _flops_per_example(worker: "PretrainWorker", number: int) -> float:
+    """The mean over some examples of a phase; their lengths hardly differ between steps."""
+    examples = worker.examples[number]
+    rows = np.arange(min(len(examples), _SAMPLED_EXAMPLES))
+    pairs = examples.pairs(np.zeros(len(rows), np.int64), rows)
+    total = pretraining_flops(
+        worker.start.config, pairs.num_tokens.tolist(), examples.num_masked(pairs)
+    )
+    return total / len(rows)

@@ -1,0 +1,358 @@
+"""What the training commands share: an attempt of a run in its directory, from lock to results.
+
+A run that is there goes on from its newest checkpoint, else from the starting weights. Rank 0
+writes and speaks; every other rank keeps its own log.
+"""
+
+import logging
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from demo_bert.checkpoint import Checkpoint, newest, of_step, set_aside_after
+from demo_bert.clock import process_start
+from demo_bert.commands.logs import also_to_file, remove, to_handler, to_standard_error
+from demo_bert.commands.run_records import (
+    check_same_inputs,
+    going_on_command,
+    program,
+    seeds_record,
+)
+from demo_bert.distributed import join, leave, place, wait_for_all
+from demo_bert.errors import StopRequested, TrainingError
+from demo_bert.hardware import select
+from demo_bert.report.console import Console, say
+from demo_bert.report.events import EventLog
+from demo_bert.report.page import write_report
+from demo_bert.report.summary import final_lines
+from demo_bert.report.tensorboard import TensorBoardWriter
+from demo_bert.run_directory import RunDirectory
+from demo_bert.settings import Origin, TrainingSettings
+from demo_bert.stopping import StopRequests
+
+_LOG = logging.getLogger(__name__)
+
+
+class RunWorker(Protocol):
+    """What a session needs of one worker's share of a run."""
+
+    settings: TrainingSettings
+    step: int
+    """Updates done since the run began."""
+
+    @property
+    def num_steps(self) -> int:
+        """Updates of the whole run."""
+        ...
+
+    def train(
+        self,
+        checkpoint: Checkpoint | None,
+        checkpoints: Path,
+        *,
+        emit: Callable[..., object],
+        stop_reason: Callable[[], str | None],
+    ) -> str | None:
+        """Goes on from the checkpoint to the last step, and scores.
+
+        Args:
+            checkpoint: Where to go on; None: from the starting weights.
+            checkpoints: The directory to save into.
+            emit: Records an event.
+            stop_reason: Why the run is to stop, or None.
+
+        Returns:
+            Why it stopped early (a checkpoint is saved), or None when it is done.
+        """
+        ...
+
+    def write_products(self, directory: RunDirectory) -> None:
+        """Writes what a finished run leaves: the model and the like.
+
+        Args:
+            directory: The run's.
+        """
+        ...
+
+    def results(
+        self, directory: RunDirectory, *, status: str, started: float, record: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The content of results.json.
+
+        Args:
+            directory: The run's.
+            status: "complete", "stopped" or "failed".
+            started: Unix time at which this attempt's command began.
+            record: The content of run.json.
+
+        Returns:
+            Plain values.
+        """
+        ...
+
+
+class RunSession(ABC):
+    """A worker's runs of one training command, one after the other.
+
+    Args:
+        command: The command's name.
+        settings: As resolved.
+        origins: Where each came from.
+        argv: The program's arguments.
+    """
+
+    def __init__(
+        self,
+        command: str,
+        settings: TrainingSettings,
+        origins: Mapping[str, Origin],
+        argv: Sequence[str],
+    ) -> None:
+        self.command = command
+        self.settings, self.origins, self.argv = settings, origins, tuple(argv)
+        self.started = process_start()
+        """Unix time at which the run began: with the command, or where the one before it ended."""
+        self.world = place()
+        self.backend = select(settings.device, local_rank=self.world.local_rank)
+        limit = settings.max_time.seconds if settings.max_time else None
+        self.stops = StopRequests(limit, is_supervised=self.world.world_size > 1)
+        self.parent: RunDirectory | None = None
+        """The directory above those of the seeds, with `--seeds`."""
+
+    def __enter__(self) -> Self:
+        """Takes the device, meets the other workers, listens for stop requests."""
+        self.backend.prepare()
+        timeout_s = self.settings.timeout.seconds or 600.0
+        join(self.world, self.backend.process_group, timeout_s=timeout_s)
+        self.stops.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Undoes `__enter__`."""
+        self.stops.__exit__()
+        if error is None or isinstance(error, StopRequested):
+            leave(self.world)
+
+    @abstractmethod
+    def run_one(
+        self, settings: TrainingSettings, origins: Mapping[str, Origin]
+    ) -> tuple[dict[str, Any], Path]:
+        """A run from wherever it stands to its end.
+
+        Args:
+            settings: With one seed.
+            origins: Where each came from.
+
+        Returns:
+            The content of results.json, and the directory it is in.
+
+        Raises:
+            DemoBertError: As the table in `errors.py` says.
+        """
+
+    @abstractmethod
+    def with_recipe(
+        self, settings: TrainingSettings, origins: Mapping[str, Origin]
+    ) -> tuple[TrainingSettings, dict[str, Origin]]:
+        """The settings with the recipe's values, and the global batch of these workers.
+
+        Args:
+            settings: As resolved.
+            origins: Where each came from.
+
+        Returns:
+            Both, filled in.
+        """
+
+    def run(self) -> int:
+        """The run of the settings, and its last lines.
+
+        Returns:
+            0.
+
+        Raises:
+            DemoBertError: As the table in `errors.py` says.
+        """
+        results, directory = self.run_one(self.settings, self.origins)
+        if self.world.is_first:
+            is_pair = results["data"].get("is_pair")
+            say(final_lines(results, directory, program=program(), is_pair=is_pair))
+        return 0
+
+    def finished(
+        self, directory: RunDirectory, settings: TrainingSettings
+    ) -> dict[str, Any] | None:
+        """The results of a run that needs no further attempt; every worker asks together.
+
+        Args:
+            directory: The run's.
+            settings: With one seed.
+
+        Returns:
+            The content of results.json; None where there is something to do.
+        """
+        found = directory.results()
+        wait_for_all(self.world)  # nobody makes a directory before all have looked
+        is_complete = found is not None and found.get("status") == "complete"
+        if not is_complete or isinstance(settings.resume, int):
+            return None
+        if self.world.is_first:
+            _LOG.info("%s: this run is finished; --new makes another", directory.path)
+        return found
+
+    def go(
+        self,
+        worker: RunWorker,
+        directory: RunDirectory,
+        *,
+        record: Mapping[str, Any],
+        announce: Callable[[], None],
+    ) -> dict[str, Any]:
+        """An attempt, from wherever the run stands to its end.
+
+        Args:
+            worker: This worker's share.
+            directory: The run's.
+            record: The content of run.json.
+            announce: Says the opening lines; on rank 0 only.
+
+        Returns:
+            The content of results.json.
+
+        Raises:
+            DemoBertError: As the table in `errors.py` says.
+        """
+        if not self.world.is_first:
+            return self._as_other(worker, directory, record=record)
+        with directory.locked():
+            log = also_to_file(directory.logs / "rank-0.log")
+            try:
+                announce()
+                return self._as_first(worker, directory, record=record)
+            finally:
+                remove(log)
+
+    def _as_first(
+        self, worker: RunWorker, directory: RunDirectory, *, record: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Rank 0's part: it writes and speaks."""
+        settings = worker.settings
+        checkpoint = self._find_checkpoint(directory, record, resume=settings.resume)
+        if checkpoint is not None and isinstance(settings.resume, int):
+            set_aside_after(directory.checkpoints, checkpoint.step)
+            if finished := directory.results():
+                directory.write_results({**finished, "status": "stopped"})
+        if self.parent is not None and self.parent.record() is None:
+            self.parent.write_record(
+                seeds_record(record, self.command, self.settings, self.origins)
+            )
+        if directory.record() is None:
+            directory.write_record(record)
+        every = settings.log_every.steps if settings.log_every else None
+        tensorboard = TensorBoardWriter(directory.tensorboard)
+        with (
+            Console(sys.stderr, worker.num_steps, log_every=every) as console,
+            EventLog.open(directory.events, readers=(console.on_event, tensorboard.add)) as events,
+        ):
+            to_handler(console.handler(), settings.log_level)
+            try:
+                return self._finish(
+                    worker, directory, checkpoint, emit=events.append, record=record
+                )
+            finally:
+                tensorboard.close()
+                to_standard_error(settings.log_level)
+
+    def _as_other(
+        self, worker: RunWorker, directory: RunDirectory, *, record: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Every other rank's part: it keeps its own log."""
+        checkpoint = self._find_checkpoint(directory, record, resume=worker.settings.resume)
+        log = also_to_file(directory.logs / f"rank-{self.world.rank}.log")
+        try:
+            return self._finish(worker, directory, checkpoint, emit=_say_nothing, record=record)
+        finally:
+            remove(log)
+
+    def _find_checkpoint(
+        self, directory: RunDirectory, record: Mapping[str, Any], *, resume: int | str
+    ) -> Checkpoint | None:
+        """Where to go on, the same for all workers; None: from the starting weights."""
+        recorded = directory.record()
+        if recorded is not None:
+            check_same_inputs(record, recorded)
+        found = None
+        if recorded is not None and isinstance(resume, int):
+            found = of_step(directory.checkpoints, resume)
+        elif recorded is not None:
+            found, complaints = newest(directory.checkpoints)
+            instead = found.path.name if found else "the starting weights"
+            for complaint in complaints:
+                _LOG.warning("%s; going on from %s", complaint, instead)
+        wait_for_all(self.world)
+        return found
+
+    def _finish(
+        self,
+        worker: RunWorker,
+        directory: RunDirectory,
+        checkpoint: Checkpoint | None,
+        *,
+        emit: Callable[..., object],
+        record: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Trains to the end, to a stop or to a failure."""
+        end = partial(self._end, worker, directory, emit=emit, record=record)
+        try:
+            reason = worker.train(
+                checkpoint, directory.checkpoints, emit=emit, stop_reason=lambda: self.stops.reason
+            )
+        except TrainingError as error:
+            end("failed", message=str(error))
+            raise
+        results = end("complete" if reason is None else "stopped")
+        wait_for_all(self.world)  # the first to end ends all
+        if reason is not None:
+            command = going_on_command(
+                self.command, self.argv, self.settings, self.parent or directory
+            )
+            raise StopRequested(
+                f"stopped by {reason} after step {worker.step} of {worker.num_steps}, saved;"
+                f" it goes on with: {command}"
+            )
+        return results
+
+    def _end(
+        self,
+        worker: RunWorker,
+        directory: RunDirectory,
+        status: str,
+        *,
+        emit: Callable[..., object],
+        record: Mapping[str, Any],
+        **fields: object,
+    ) -> dict[str, Any]:
+        """Writes what is to stay of an attempt."""
+        emit("end", status=status, step=worker.step, **fields)
+        if self.world.is_first and status == "complete":
+            worker.write_products(directory)
+        results = worker.results(directory, status=status, started=self.started, record=record)
+        if self.world.is_first:
+            directory.write_results(results)
+            write_report(directory.path)
+        self.started = time.time()  # of the next seed's run
+        return results
+
+
+def _say_nothing(event: str, **fields: object) -> None:
+    """Workers but the first record no events."""
