@@ -7,6 +7,7 @@ run directory made.
 import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from demo_bert.commands.pretrain_worker import PretrainWorker
 from demo_bert.commands.pretraining_data import PretrainingData, load_data
 from demo_bert.commands.pretraining_plan import (
     RECIPES,
+    SHORTEST,
     Phase,
     PhaseRecipe,
+    check_lengths,
     defaults_of,
     epochs_warning,
     plan_phases,
@@ -61,14 +64,20 @@ class PreTraining(RunSession):
         if (finished := self.finished(directory, settings)) is not None:
             return finished, directory.path
         data, start = self._read(settings)
-        phases = plan_phases(
+        plan = partial(
+            plan_phases,
             settings,
             self._recipes(settings)[1],
-            max_positions=start.config.max_position_embeddings,
             num_examples=self._num_examples(data, settings),
             num_workers=self.world.world_size,
         )
-        settings, origins = with_defaults(settings, origins, self._planned(settings, phases))
+        phases, all_phases = plan(), plan(chosen=range(1, len(settings.max_seq_length or ()) + 1))
+        check_lengths(phases, max_positions=start.config.max_position_embeddings)
+        planned: dict[str, object] = {
+            "warmup": tuple(phase.warmup_steps for phase in all_phases),
+            "learning_rate": tuple(phase.learning_rate for phase in all_phases),
+        }
+        settings, origins = with_defaults(settings, origins, planned, where=settings.task)
         worker = PretrainWorker(
             settings,
             phases=phases,
@@ -136,19 +145,11 @@ class PreTraining(RunSession):
         found: list[int] = []
         assert settings.max_seq_length and settings.objectives
         for number, length in enumerate(settings.max_seq_length, start=1):
-            phase = Phase(number, settings.objectives[number - 1], max(length, 8), *_UNPLANNED)
+            phase = Phase(
+                number, settings.objectives[number - 1], max(length, SHORTEST), *_UNPLANNED
+            )
             found.append(len(data.examples(phase, seed=settings.seed)))
         return found
-
-    def _planned(self, settings: TrainingSettings, phases: Sequence[Phase]) -> dict[str, object]:
-        """What the plan decided, for the opening table: as many values as phases that run."""
-        chosen = settings.phases or (1, 2)
-        if len(phases) < len(chosen) or chosen[0] != 1:
-            return {}
-        return {
-            "warmup": tuple(phase.warmup_steps for phase in phases),
-            "learning_rate": tuple(phase.learning_rate for phase in phases),
-        }
 
     def _announce(self, opening: str, worker: PretrainWorker) -> None:
         """The opening lines."""

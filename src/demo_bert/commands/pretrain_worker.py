@@ -71,6 +71,13 @@ class PretrainWorker:
         self._best: float | None = None
         self._saved_step = 0
         self._saved_at = self._evaluated_at = time.monotonic()
+        assert settings.schedule is not None
+        self.schedules = {
+            phase.number: make_schedule(
+                settings.schedule, num_steps=phase.num_steps, warmup_steps=phase.warmup_steps
+            )
+            for phase in phases
+        }
         self.examples = {p.number: data.examples(p, seed=settings.seed) for p in phases}
         self._scored = {phase.number: self._scored_examples(phase) for phase in phases}
         self._baselines: dict[int, Unigram] = {}
@@ -196,7 +203,6 @@ class PretrainWorker:
     ) -> str | None:
         settings = self.settings
         seed = derive(settings.seed, "phase", phase.number)
-        assert settings.schedule is not None
         batches = pretraining_batches(
             self.examples[phase.number],
             seed=seed,
@@ -226,9 +232,7 @@ class PretrainWorker:
             batches=ahead(batches),
             num_steps=phase.num_steps,
             loss_sum=partial(loss_of, parts=phase.parts),
-            schedule=make_schedule(
-                settings.schedule, num_steps=phase.num_steps, warmup_steps=phase.warmup_steps
-            ),
+            schedule=self.schedules[phase.number],
             peak_rate=phase.learning_rate,
             clip_norm=settings.clip_norm or None,
             dtype=self.dtype,

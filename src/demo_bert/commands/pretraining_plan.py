@@ -9,7 +9,8 @@ from demo_bert.errors import UsageError
 from demo_bert.optim.scaling import scaled_rate
 from demo_bert.settings import TrainingSettings
 
-_SHORTEST = 8
+SHORTEST = 8
+"""Tokens of the shortest example that is long enough for a pair."""
 _MOST_EPOCHS = 40
 _PERF_ONLY = (1600, 200)
 LOSS_PARTS = {
@@ -172,8 +173,8 @@ def plan_phases(
     recipes: Sequence[PhaseRecipe],
     *,
     num_examples: Sequence[int],
-    max_positions: int,
     num_workers: int,
+    chosen: Sequence[int] | None = None,
 ) -> tuple[Phase, ...]:
     """Works out the phases that run.
 
@@ -181,17 +182,16 @@ def plan_phases(
         settings: With the recipe's values filled in.
         recipes: The recipe's phases.
         num_examples: Examples of an epoch, for each of them.
-        max_positions: The longest example that the model can take.
         num_workers: Workers on all hosts.
+        chosen: Numbers of the phases; None: those of the settings, else all.
 
     Returns:
         The phases, in order.
 
     Raises:
-        UsageError: An example would be longer than the model's positions, or too short; a phase is
-            asked for that there is not.
+        UsageError: A phase is asked for that there is not.
     """
-    chosen = settings.phases or tuple(range(1, len(recipes) + 1))
+    chosen = chosen or settings.phases or range(1, len(recipes) + 1)
     if max(chosen) > len(recipes):
         raise UsageError(f"--phases {max(chosen)}: -t {settings.task} has one phase")
     phases: list[Phase] = []
@@ -207,29 +207,25 @@ def plan_phases(
                 num_workers=num_workers,
             )
         )
-        length = phases[-1].max_seq_length
-        if not _SHORTEST <= length <= max_positions:
-            raise UsageError(
-                f"-s/--max-seq-length {length} (phase {number}): the model takes {_SHORTEST} to"
-                f" {max_positions} tokens"
-            )
     return tuple(phases)
 
 
-def epochs_of(phases: Sequence[Phase], num_examples: Sequence[int]) -> float:
-    """Passes over the data of all phases together.
+def check_lengths(phases: Sequence[Phase], *, max_positions: int) -> None:
+    """Refuses examples that the model cannot take.
 
     Args:
         phases: Those that run.
-        num_examples: Examples of an epoch, for each of the recipe's phases.
+        max_positions: The longest example that the model can take.
 
-    Returns:
-        The sum.
+    Raises:
+        UsageError: An example would be longer, or too short to hold a pair.
     """
-    return sum(
-        phase.num_steps * phase.global_batch_size / num_examples[phase.number - 1]
-        for phase in phases
-    )
+    for phase in phases:
+        if not SHORTEST <= phase.max_seq_length <= max_positions:
+            raise UsageError(
+                f"-s/--max-seq-length {phase.max_seq_length} (phase {phase.number}): the model"
+                f" takes {SHORTEST} to {max_positions} tokens"
+            )
 
 
 def epochs_warning(epochs: float, *, is_meant: bool) -> str | None:
