@@ -121,7 +121,7 @@ def test_a_mistake_is_one_line_and_exit_2_and_nothing_is_installed_or_written(
 def test_a_command_that_is_not_here_says_so_in_one_line(command, capsys):
     assert cli.main([command], prepare_environment=lambda: pytest.fail("installed")) == 2
     err = capsys.readouterr().err
-    assert f"{command} is not here yet; there are finetuning, evaluate" in err
+    assert f"{command} is not here yet; there are finetuning, " in err
     assert err.count("\n") == 1
 
 
