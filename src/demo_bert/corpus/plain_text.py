@@ -7,6 +7,7 @@ files of `--books` are one document each.
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from demo_bert.corpus.document import Paragraphs, Piece, Tally, ranges, whole
@@ -21,6 +22,7 @@ _MARKUP = re.compile(r"<[^<>]{1,200}>")
 _START = re.compile(r"\*\*\* ?START OF (THE|THIS) PROJECT GUTENBERG", re.IGNORECASE)
 _END = re.compile(r"\*\*\* ?END OF (THE|THIS) PROJECT GUTENBERG", re.IGNORECASE)
 _PROSE_WORDS = 40
+_LOOK_BACK_BYTES = 4096
 _MOST_FRONT_MATTER = 0.1
 
 
@@ -65,11 +67,12 @@ def read(piece: Piece, *, tally: Tally) -> Iterator[Paragraphs]:
         DataError: A file is damaged or cannot be read.
     """
     head = _head(Path(piece.path))
+    if piece.kind == "text" and _is_blocks(head):
+        yield from _blocks(piece, tally)
+        return
     with Stream(piece) as stream:
         if head.lstrip().startswith(_DOC):
             yield from _extracted(stream, tally)
-        elif piece.kind == "text" and form_of(_lines(head)) == "blocks":
-            yield from _blocks(piece, text_lines(stream, tally=tally), stream)
         else:
             texts = (line for _, line in text_lines(stream, tally=tally))
             yield from _one_document(piece.kind, texts, _lines(head))
@@ -84,24 +87,25 @@ def _one_document(kind: str, lines: Iterator[str], head: list[str]) -> Iterator[
     yield from limited(_without_front_matter(list(paragraphs)) if kind == "books" else paragraphs)
 
 
-def _blocks(piece: Piece, lines: Iterator[tuple[int, str]], stream: Stream) -> Iterator[Paragraphs]:
+def _blocks(piece: Piece, tally: Tally) -> Iterator[Paragraphs]:
     """Documents with a blank line between them, those that begin within the piece."""
+    before = min(piece.begin, _LOOK_BACK_BYTES)
     held: Paragraphs = []
-    is_ours = piece.begin == 0
-    was_blank = is_ours
-    for place, line in lines:
-        text = line.strip()
-        if text:
-            if was_blank:
+    # Whether a line begins a document is seen from the line before it.
+    was_blank = piece.begin == before
+    with Stream(replace(piece, begin=piece.begin - before)) as stream:
+        for place, line in text_lines(stream, tally=tally):
+            text = line.strip()
+            if held and text:
+                held.append(text)
+            elif held:
+                yield from limited(held)
+                held = []
+            elif text and was_blank and place >= before:
                 if stream.limit is not None and place >= stream.limit:
                     break
-                is_ours = True
-            if is_ours:
-                held.append(text.removeprefix("\ufeff"))
-        elif held:
-            yield from limited(held)
-            held = []
-        was_blank = not text
+                held = [text.removeprefix("\ufeff")]
+            was_blank = not text and (place > 0 or was_blank)
     if held:
         yield from limited(held)
 
@@ -141,8 +145,7 @@ def _pieces(kind: str, path: Path) -> list[Piece]:
     size = path.stat().st_size
     if size > _RANGE_BYTES and packing_of(path) is None:
         head = _head(path)
-        is_blocks = kind == "text" and form_of(_lines(head)) == "blocks"
-        if head.lstrip().startswith(_DOC) or is_blocks:
+        if head.lstrip().startswith(_DOC) or (kind == "text" and _is_blocks(head)):
             return ranges(kind, str(path), num_bytes=size, most_bytes=_RANGE_BYTES)
     return [whole(kind, str(path), num_bytes=size)]
 
@@ -170,6 +173,10 @@ def _is_text(path: Path, tally: Tally) -> bool:
 def _head(path: Path) -> bytes:
     with Stream(whole("text", str(path), num_bytes=path.stat().st_size)) as stream:
         return stream.read()[:_HEAD_BYTES].removeprefix(b"\xef\xbb\xbf")
+
+
+def _is_blocks(head: bytes) -> bool:
+    return not head.lstrip().startswith(_DOC) and form_of(_lines(head)) == "blocks"
 
 
 def _lines(head: bytes) -> list[str]:

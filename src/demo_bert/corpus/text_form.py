@@ -12,7 +12,7 @@ Form = Literal["blocks", "paragraphs", "wrapped"]
 create_pretraining_data reads it; paragraphs: a paragraph on a line, the file is a document;
 wrapped: lines end where the page did, the file is a document."""
 
-_LONGEST_WRAPPED = 110
+_WRAPPED_WIDTHS = range(35, 111)
 _SLACK = 8
 _ENDS = re.compile(r"""[.!?:;]["')\]]*$""")
 _LARGEST_DOCUMENT = 32 << 20
@@ -55,7 +55,7 @@ def is_wrapped(lines: Sequence[str]) -> bool:
     followed = [
         (line, after) for line, after in zip(lines, lines[1:], strict=False) if line and after
     ]
-    if not followed or width > _LONGEST_WRAPPED or len(followed) < 3:
+    if not followed or width not in _WRAPPED_WIDTHS or len(followed) < 3:
         return False
     full = [line for line, after in followed if not has_room(line, after, width=width)]
     unfinished = sum(not _ENDS.search(line) for line in full)
