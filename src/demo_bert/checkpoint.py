@@ -193,7 +193,7 @@ class Saver:
         )
         if is_background:
             self._thread = threading.Thread(
-                target=self._write, args=(write, step, began_s, stalled_s), name=f"save-{step}"
+                target=self._write, args=(write, step, began_s, stalled_s), daemon=True
             )
             self._thread.start()
         else:

@@ -13,7 +13,6 @@ _WITHOUT_EFFECT: dict[str, tuple[object, ...]] = {
     "reproducible": (False,),
     "shard_optimizer": (False,),
     "grad_dtype": ("fp32",),
-    "keep_every": (None,),
     "profile_steps": (None,),
     "on_nonfinite": (None, "stop"),
     "gradient_as_bucket_view": (True,),

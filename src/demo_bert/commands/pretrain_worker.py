@@ -9,16 +9,17 @@ from typing import Any, cast
 
 import torch
 
-from demo_bert.checkpoint import Checkpoint, save
+from demo_bert.checkpoint import Checkpoint
 from demo_bert.choices import Duration
 from demo_bert.commands.held_out import Unigram, loss_of, score, unigram_baseline, verdict
 from demo_bert.commands.pretraining_data import PretrainingData, scored_rows
 from demo_bert.commands.pretraining_plan import Phase
 from demo_bert.commands.pretraining_records import pretraining_results
+from demo_bert.commands.run_saver import RunSaver
 from demo_bert.commands.starting_weights import StartingWeights, fill_model
 from demo_bert.data.loader import ahead
 from demo_bert.data.pretraining import Examples, pretraining_batches
-from demo_bert.distributed import World, sum_numbers, wait_for_all
+from demo_bert.distributed import World, sum_numbers
 from demo_bert.errors import RunDirectoryError
 from demo_bert.hardware import Backend, Dtype
 from demo_bert.model.convert import save_model_directory
@@ -69,8 +70,8 @@ class PretrainWorker:
         self.verdict = ""
         self.dtype = cast(Dtype, settings.dtype)
         self._best: float | None = None
-        self._saved_step = 0
-        self._saved_at = self._evaluated_at = time.monotonic()
+        self._saver = RunSaver(settings, is_first=world.is_first)
+        self._evaluated_at = time.monotonic()
         assert settings.schedule is not None
         self.schedules = {
             phase.number: make_schedule(
@@ -117,16 +118,21 @@ class PretrainWorker:
             emit("resume", step=self.step, path=str(path))
         else:
             emit("start", total_steps=self.num_steps)
+        with self._saver.opened(checkpoints, emit=emit):
+            return self._train_phases(emit=emit, stop_reason=stop_reason)
+
+    def _train_phases(
+        self, *, emit: Callable[..., object], stop_reason: Callable[[], str | None]
+    ) -> str | None:
         for phase in self.phases:
             if self.step >= phase.end_step:
                 continue
             reason = self._train_phase(
-                phase, checkpoints, emit=self._recorder(phase, emit), stop_reason=stop_reason
+                phase, emit=self._recorder(phase, emit), stop_reason=stop_reason
             )
             if reason is not None:
-                if self._saved_step != self.step:
-                    record = self._recorder(phase, emit)
-                    self._save(phase, self.step - phase.first_step, checkpoints, emit=record)
+                if self._saver.saved_step != self.step:
+                    self._save(phase, self.step - phase.first_step)
                 return reason
         last = self.phases[-1]
         if last.number not in self.scores:  # the last checkpoint was of the last step
@@ -190,13 +196,13 @@ class PretrainWorker:
             if event == "step":
                 self.step = step
             emit(event, step=step, phase=phase.number, **fields)
+            self._saver.tell()
 
         return record
 
     def _train_phase(
         self,
         phase: Phase,
-        checkpoints: Path,
         *,
         emit: Callable[..., None],
         stop_reason: Callable[[], str | None],
@@ -217,12 +223,12 @@ class PretrainWorker:
         actions = Actions(
             emit=emit,
             evaluate=lambda step: self._evaluate(phase, step, emit=emit),
-            save=lambda step: self._save(phase, step, checkpoints, emit=emit),
+            save=partial(self._save, phase),
             is_evaluation_due=lambda step: self._is_due(
                 phase, step, settings.eval_every or every, since=self._evaluated_at
             ),
             is_save_due=lambda step: self._is_due(
-                phase, step, settings.save_every, since=self._saved_at
+                phase, step, settings.save_every, since=self._saver.saved_at
             ),
             stop_reason=stop_reason,
         )
@@ -285,32 +291,21 @@ class PretrainWorker:
             _LOG.info("phase %d: %s", phase.number, self.verdict)
         self._evaluated_at = time.monotonic()
 
-    def _save(
-        self, phase: Phase, step: int, checkpoints: Path, *, emit: Callable[..., None]
-    ) -> None:
-        started = time.perf_counter()
-        if self.world.is_first:
-            path = save(
-                checkpoints,
-                step=phase.first_step + step,
-                state={
-                    "phase": phase.number,
-                    "examples_consumed": step * phase.global_batch_size,
-                    "scores": {str(number): dict(m) for number, m in self.scores.items()},
-                    "best_mlm_loss": self._best,
-                    "verdict": self.verdict,
-                    "phases": self._numbers(),
-                },
-                model=self.model.state_dict(),
-                optimizer=self.optimizer.state,
-                keep=self.settings.keep,
-            )
-            seconds = time.perf_counter() - started
-            place = path.relative_to(checkpoints.parent)
-            emit("checkpoint", step=step, path=str(place), seconds=seconds)
-        wait_for_all(self.world)
-        self._saved_step = phase.first_step + step
-        self._saved_at = time.monotonic()
+    def _save(self, phase: Phase, step: int) -> None:
+        self._saver.save(
+            phase.first_step + step,
+            state={
+                "phase": phase.number,
+                "examples_consumed": step * phase.global_batch_size,
+                "scores": {str(number): dict(m) for number, m in self.scores.items()},
+                "best_mlm_loss": self._best,
+                "verdict": self.verdict,
+                "phases": self._numbers(),
+            },
+            model=self.model.state_dict(),
+            optimizer=self.optimizer.state,
+            phase=phase.number,
+        )
 
     def _numbers(self) -> list[dict[str, int | float | str]]:
         """What must not change from one attempt to the next, for the run to go on exactly."""
@@ -344,7 +339,7 @@ class PretrainWorker:
         with torch.no_grad():
             for name, tensor in checkpoint.tensors("optimizer").items():
                 self.optimizer.state[name].copy_(tensor)
-        self.step = self._saved_step = checkpoint.step
+        self.step = self._saver.saved_step = checkpoint.step
         self.scores = {int(n): dict(m) for n, m in checkpoint.state["scores"].items()}
         self._best = checkpoint.state["best_mlm_loss"]
         self.verdict = checkpoint.state["verdict"]

@@ -8,15 +8,16 @@ from typing import Any, cast
 
 import torch
 
-from demo_bert.checkpoint import Checkpoint, save
+from demo_bert.checkpoint import Checkpoint
 from demo_bert.choices import Duration
 from demo_bert.commands.run_plan import RunPlan
 from demo_bert.commands.run_records import results_of
+from demo_bert.commands.run_saver import RunSaver
 from demo_bert.commands.starting_weights import StartingWeights, fill_model
 from demo_bert.data.capacity import Capacity, capacities, expected_totals, fill, inert_batches
 from demo_bert.data.loader import ahead, micro_batches
 from demo_bert.data.packing import Example
-from demo_bert.distributed import World, sum_numbers, wait_for_all
+from demo_bert.distributed import World, sum_numbers
 from demo_bert.errors import RunDirectoryError
 from demo_bert.evaluation import logits_of
 from demo_bert.files import write_text
@@ -62,8 +63,7 @@ class Worker:
         self.start, self.data, self.backend, self.world = start, data, backend, world
         self.step = 0
         self.scores: Scores | None = None
-        self._saved_step = 0
-        self._saved_at = time.monotonic()
+        self._saver = RunSaver(settings, is_first=world.is_first)
         self._evaluated_at = time.monotonic()
         self.dtype = cast(Dtype, settings.dtype)
         self.train_rows, self.validation_rows = rows["train"], rows["validation"]
@@ -133,6 +133,7 @@ class Worker:
             if event == "step":
                 self.step = cast(int, fields["step"])
             emit(event, **fields)
+            self._saver.tell()
 
         plan = self.plan
         fill_up = None
@@ -153,36 +154,37 @@ class Worker:
         actions = Actions(
             emit=record,
             evaluate=lambda step: self._evaluate(step, emit=record),
-            save=lambda step: self._save(step, checkpoints, emit=record),
+            save=self._save,
             is_evaluation_due=lambda step: self._is_due(
                 step, self.settings.eval_every, since=self._evaluated_at
             ),
             is_save_due=lambda step: (
-                self._is_due(step, self.settings.save_every, since=self._saved_at)
+                self._is_due(step, self.settings.save_every, since=self._saver.saved_at)
                 or plan.is_epoch_end(step)
             ),
             stop_reason=stop_reason,
         )
-        reason = train(
-            self.model,
-            self.optimizer,
-            batches=ahead(batches),
-            num_steps=plan.num_steps,
-            loss_sum=self.task.loss_sum,
-            schedule=self.schedule,
-            peak_rate=plan.learning_rate,
-            clip_norm=self.settings.clip_norm or None,
-            dtype=self.dtype,
-            seed=self.settings.seed,
-            backend=self.backend,
-            world=self.world,
-            actions=actions,
-        )
-        if reason is not None:
-            if self._saved_step != self.step:
-                self._save(self.step, checkpoints, emit=record)
-        elif self.scores is None:  # the last checkpoint was of the last step
-            self._evaluate(self.step, emit=record)
+        with self._saver.opened(checkpoints, emit=emit):
+            reason = train(
+                self.model,
+                self.optimizer,
+                batches=ahead(batches),
+                num_steps=plan.num_steps,
+                loss_sum=self.task.loss_sum,
+                schedule=self.schedule,
+                peak_rate=plan.learning_rate,
+                clip_norm=self.settings.clip_norm or None,
+                dtype=self.dtype,
+                seed=self.settings.seed,
+                backend=self.backend,
+                world=self.world,
+                actions=actions,
+            )
+            if reason is not None:
+                if self._saver.saved_step != self.step:
+                    self._save(self.step)
+            elif self.scores is None:  # the last checkpoint was of the last step
+                self._evaluate(self.step, emit=record)
         return reason
 
     def write_products(self, directory: RunDirectory) -> None:
@@ -264,26 +266,13 @@ class Worker:
         )
         self._evaluated_at = time.monotonic()
 
-    def _save(self, step: int, checkpoints: Path, *, emit: Callable[..., None]) -> None:
-        started = time.perf_counter()
-        if self.world.is_first:
-            path = save(
-                checkpoints,
-                step=step,
-                state={
-                    "examples_consumed": step * self.plan.global_batch_size,
-                    **self._numbers(),
-                },
-                model=self.model.state_dict(),
-                optimizer=self.optimizer.state,
-                keep=self.settings.keep,
-            )
-            seconds = time.perf_counter() - started
-            place = path.relative_to(checkpoints.parent)
-            emit("checkpoint", step=step, path=str(place), seconds=seconds)
-        wait_for_all(self.world)
-        self._saved_step = step
-        self._saved_at = time.monotonic()
+    def _save(self, step: int) -> None:
+        self._saver.save(
+            step,
+            state={"examples_consumed": step * self.plan.global_batch_size, **self._numbers()},
+            model=self.model.state_dict(),
+            optimizer=self.optimizer.state,
+        )
 
     def _numbers(self) -> dict[str, int | float]:
         """What must not change from one attempt to the next, for the run to go on exactly."""
@@ -311,7 +300,7 @@ class Worker:
         with torch.no_grad():
             for name, tensor in checkpoint.tensors("optimizer").items():
                 self.optimizer.state[name].copy_(tensor)
-        self.step = checkpoint.step
+        self.step = self._saver.saved_step = checkpoint.step
 
     def _meet_all_shapes(self) -> None:
         """Shows every fixed shape to the device before the first step, which then compiles none."""

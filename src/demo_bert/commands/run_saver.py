@@ -1,0 +1,126 @@
+"""A run's checkpoints while it trains: saved in the background by rank 0, told as events."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from demo_bert.checkpoint import Outcome, Saver
+from demo_bert.errors import DiskError
+from demo_bert.hardware.cpu import CpuBackend
+from demo_bert.settings import TrainingSettings
+
+_LOG = logging.getLogger(__name__)
+_RETRY_S = 60.0
+
+
+class RunSaver:
+    """Saves a run and tells what became of it; training goes on where the disk does not.
+
+    Args:
+        settings: As resolved: `keep`, `keep_every`, `save_every`.
+        is_first: Whether this worker is rank 0, the only one that writes.
+    """
+
+    def __init__(self, settings: TrainingSettings, *, is_first: bool) -> None:
+        self._settings, self._is_first = settings, is_first
+        self._saver: Saver | None = None
+        self._emit: Callable[..., object] | None = None
+        self._fields: dict[int, dict[str, object]] = {}
+        self._failure: str | None = None
+        self.saved_step = 0
+        """Updates done at the last save, or at the checkpoint that the run goes on from."""
+        self.saved_at = time.monotonic()
+        """Monotonic time of the last save, in seconds."""
+
+    @contextmanager
+    def opened(self, checkpoints: Path, *, emit: Callable[..., object]) -> Iterator[None]:
+        """Within it the run may save; at its end the last save is on disk.
+
+        Args:
+            checkpoints: The run's directory of checkpoints.
+            emit: Records an event.
+
+        Raises:
+            DiskError: The last save could not be written.
+        """
+        self.saved_at = time.monotonic()
+        if not self._is_first:
+            yield
+            return
+        self._emit = emit
+        self._saver = Saver(
+            checkpoints, keep=self._settings.keep, keep_every=self._settings.keep_every
+        )
+        try:
+            yield
+        except Exception:
+            self._tell(self._saver.wait())
+            raise
+        self._tell(self._saver.wait())
+        if self._failure is not None:
+            raise DiskError(self._failure)
+
+    def save(
+        self,
+        step: int,
+        *,
+        state: Mapping[str, Any],
+        model: Mapping[str, Tensor],
+        optimizer: Mapping[str, Tensor],
+        **fields: object,
+    ) -> None:
+        """Begins a save; every worker calls it at the same step.
+
+        Args:
+            step: Updates done since the run began.
+            state: Plain values for `Checkpoint.state`.
+            model: Names and weights.
+            optimizer: Names and moments.
+            **fields: Further fields of its event.
+        """
+        self.saved_step, self.saved_at = step, time.monotonic()
+        if self._saver is None:
+            return
+        self._fields[step] = fields
+        self._saver.start(
+            step=step,
+            state=state,
+            model=model,
+            optimizer=optimizer,
+            free_bytes=CpuBackend().free_memory_bytes(),
+        )
+        self.tell()
+
+    def tell(self) -> None:
+        """Records the saves that have ended since it was last called."""
+        if self._saver is not None:
+            self._tell(self._saver.finished())
+
+    def _tell(self, outcomes: list[Outcome]) -> None:
+        assert self._saver is not None and self._emit is not None
+        for outcome in outcomes:
+            self._failure = outcome.message
+            fields = self._fields.pop(outcome.step)
+            if outcome.path is None:
+                _LOG.warning("%s; training goes on and tries again", outcome.message)
+                self._emit(
+                    "fault", kind="checkpoint", step=outcome.step, message=outcome.message, **fields
+                )
+                every_s = self._settings.save_every.seconds or 0.0
+                self.saved_at = time.monotonic() - max(0.0, every_s - _RETRY_S)
+                continue
+            if not outcome.is_background:
+                _LOG.info("too little memory for a copy: training waited for the checkpoint")
+            self._emit(
+                "checkpoint",
+                step=outcome.step,
+                path=str(outcome.path.relative_to(outcome.path.parents[1])),
+                seconds=outcome.seconds,
+                stalled_s=outcome.stalled_s,
+                **fields,
+            )
