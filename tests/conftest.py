@@ -34,6 +34,17 @@ def _is_loopback(address: object) -> bool:
         return False
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--full`: drills of faults at their whole length."""
+    parser.addoption("--full", action="store_true", help="all faults, not a tenth of them")
+
+
+@pytest.fixture
+def num_kills(request: pytest.FixtureRequest) -> int:
+    """How often a drill kills."""
+    return 100 if request.config.getoption("--full") else 10
+
+
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Refuses connections to other machines, as one that has no network does."""

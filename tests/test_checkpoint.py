@@ -314,11 +314,18 @@ class Gate:
         monkeypatch.setattr(checkpoint, "save", gated)
 
 
+@pytest.fixture
+def nothing_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the states of tests are saved in the background."""
+    monkeypatch.setattr(checkpoint.Saver, "small_bytes", 0)
+
+
 def begin(saver: checkpoint.Saver, step: int, model: dict[str, Tensor], **options: Any) -> None:
     options = {"free_bytes": None} | options
     saver.start(step=step, state={"at": step}, model=model, optimizer={}, **options)
 
 
+@pytest.mark.usefixtures("nothing_is_small")
 def test_training_goes_on_while_a_copy_is_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -332,7 +339,7 @@ def test_training_goes_on_while_a_copy_is_saved(
     assert checkpoint.newest(tmp_path) == (None, [])
     gate.opened.set()
     (outcome,) = saver.wait()
-    assert (outcome.step, outcome.message, outcome.is_background) == (1, None, True)
+    assert (outcome.step, outcome.message, outcome.lacked_memory) == (1, None, False)
     assert outcome.path == tmp_path / "step-1"
     assert outcome.stalled_s <= outcome.seconds
     found, _ = checkpoint.newest(tmp_path)
@@ -341,6 +348,7 @@ def test_training_goes_on_while_a_copy_is_saved(
     assert saver.wait() == []
 
 
+@pytest.mark.usefixtures("nothing_is_small")
 def test_at_most_one_save_is_in_flight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = Gate(monkeypatch)
     saver = checkpoint.Saver(tmp_path, keep=5)
@@ -356,17 +364,29 @@ def test_at_most_one_save_is_in_flight(tmp_path: Path, monkeypatch: pytest.Monke
     assert steps(tmp_path) == [1, 2]
 
 
+@pytest.mark.usefixtures("nothing_is_small")
 def test_a_copy_that_does_not_fit_in_memory_is_not_made(tmp_path: Path) -> None:
     saver = checkpoint.Saver(tmp_path, keep=5)
     begin(saver, 1, {"w": torch.ones(100)}, free_bytes=400)
     (outcome,) = saver.finished()  # without waiting
-    assert not outcome.is_background
+    assert outcome.lacked_memory
     assert outcome.stalled_s == outcome.seconds
     begin(saver, 2, {"w": torch.ones(100)}, free_bytes=401)
     (outcome,) = saver.wait()
-    assert outcome.is_background
+    assert not outcome.lacked_memory
+    assert outcome.stalled_s < outcome.seconds
 
 
+def test_what_is_written_in_a_moment_is_written_at_once(tmp_path: Path) -> None:
+    saver = checkpoint.Saver(tmp_path, keep=5)
+    begin(saver, 1, {"w": torch.ones(100)})
+    (outcome,) = saver.finished()  # without waiting
+    assert outcome.path == tmp_path / "step-1"
+    assert outcome.stalled_s == outcome.seconds
+    assert not outcome.lacked_memory
+
+
+@pytest.mark.usefixtures("nothing_is_small")
 def test_a_full_disk_in_the_background_is_told_and_the_next_save_may_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

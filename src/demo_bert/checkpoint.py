@@ -17,7 +17,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -121,7 +121,7 @@ class Outcome:
         path: The checkpoint; None where it could not be written.
         seconds: From the request to the end.
         stalled_s: How much of that training waited.
-        is_background: Whether training went on meanwhile.
+        lacked_memory: Whether training waited for all of it, as a copy did not fit in memory.
         message: What was in the way, in one line; None where it was written.
     """
 
@@ -129,21 +129,24 @@ class Outcome:
     path: Path | None
     seconds: float
     stalled_s: float
-    is_background: bool
+    lacked_memory: bool = False
     message: str | None = None
 
 
 class Saver:
     """Saves in the background: training waits for a copy of the state, not for the disk.
 
-    At most one save is in flight; the next one waits for it. A save that fails leaves the
-    checkpoints before it as they are, and says so in its outcome.
+    At most one save is in flight; the next one waits for it. A state that is written in a moment
+    (less than `small_bytes`) is written at once. A save that fails leaves the checkpoints before
+    it as they are, and says so in its outcome.
 
     Args:
         directory: The run's `checkpoints/`.
         keep: As `save`.
         keep_every: As `save`.
     """
+
+    small_bytes = 64 << 20
 
     def __init__(self, directory: Path, *, keep: int, keep_every: Duration | None = None) -> None:
         self._directory, self._keep, self._keep_every = directory, keep, keep_every
@@ -172,7 +175,8 @@ class Saver:
         began_s = time.monotonic()
         self._join()
         size = sum(t.numel() * t.element_size() for t in (*model.values(), *optimizer.values()))
-        is_background = free_bytes is None or size < free_bytes
+        lacks_memory = free_bytes is not None and size >= free_bytes
+        is_background = size >= self.small_bytes and not lacks_memory
         parts = [
             {
                 name: tensor.detach().to("cpu", copy=True) if is_background else tensor
@@ -196,12 +200,13 @@ class Saver:
                 target=self._write, args=(write, step, began_s, stalled_s), daemon=True
             )
             self._thread.start()
-        else:
-            self._write(write, step, began_s, None)
+            return
+        outcome = self._write(write, step, began_s, None)
+        self._outcomes[-1] = replace(outcome, lacked_memory=lacks_memory)
 
     def _write(
         self, write: Callable[[], Path], step: int, began_s: float, stalled_s: float | None
-    ) -> None:
+    ) -> Outcome:
         path = message = None
         try:
             path = write()
@@ -209,8 +214,9 @@ class Saver:
             message = str(error)
         seconds = time.monotonic() - began_s
         stalled = seconds if stalled_s is None else stalled_s
-        is_background = stalled_s is not None
-        self._outcomes.append(Outcome(step, path, seconds, stalled, is_background, message))
+        outcome = Outcome(step, path, seconds=seconds, stalled_s=stalled, message=message)
+        self._outcomes.append(outcome)
+        return outcome
 
     def finished(self) -> list[Outcome]:
         """The saves that have ended since the last question, the oldest first."""

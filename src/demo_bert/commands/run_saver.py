@@ -114,7 +114,7 @@ class RunSaver:
                 every_s = self._settings.save_every.seconds or 0.0
                 self.saved_at = time.monotonic() - max(0.0, every_s - _RETRY_S)
                 continue
-            if not outcome.is_background:
+            if outcome.lacked_memory:
                 _LOG.info("too little memory for a copy: training waited for the checkpoint")
             self._emit(
                 "checkpoint",
