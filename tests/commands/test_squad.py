@@ -311,7 +311,11 @@ def test_two_workers_end_as_one_does(program: Squad, tmp_path: Path) -> None:
     more = ("-i", "3", "--global-batch-size", "8")
     assert program.finetune("squad", tmp_path / "one", *more) == 0
     kept = {"DEMO_BERT_CACHE": os.environ["DEMO_BERT_CACHE"]}
-    process = start(program.arguments_of("squad", tmp_path / "two", *more, "-v", "2"), tmp_path, environment=kept)
+    process = start(
+        program.arguments_of("squad", tmp_path / "two", *more, "-v", "2"),
+        tmp_path,
+        environment=kept,
+    )
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     one, two = (read_json(tmp_path / n / "results.json") for n in ("one", "two"))
