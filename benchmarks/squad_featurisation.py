@@ -96,7 +96,8 @@ def word_pieces(token: str, ids: dict[str, int]) -> list[str]:
     """The longest piece first."""
     if len(token) > 100:
         return ["[UNK]"]
-    pieces, start = [], 0
+    pieces: list[str] = []
+    start = 0
     while start < len(token):
         end = len(token)
         while start < end:
