@@ -44,8 +44,8 @@ def section(run: Run) -> Section | None:
     entries = "".join(map(_entry, asked))
     lede = (
         f"Some of the {escape(last.split)} split, after step {last.step:,}: right and wrong ones in"
-        ' equal parts as far as there are. <mark class="gold">Gold answer</mark>, <mark class="ours">the model\'s'
-        ' answer</mark>, <mark class="gold ours">both</mark>.'
+        ' equal parts as far as there are. <mark class="gold">Gold answer</mark>,'
+        ' <mark class="ours">the model\'s answer</mark>, <mark class="gold ours">both</mark>.'
     )
     body = f'<p>{lede}</p><div class="asked">{buttons}<ol class="mistakes">{entries}</ol></div>'
     return Section("Questions and answers", body)
