@@ -341,3 +341,17 @@ def test_without_network_the_sample_is_announced(
     assert refused.code != 0
     assert "--no-sample was given" in refused.err
     assert not os.path.exists(tmp_path / "other")
+
+
+def test_a_few_questions_are_learnt_by_heart(program: Squad, tmp_path: Path) -> None:
+    data = questions(7, 3)
+    for name in ("train", "dev"):
+        write(tmp_path / "data" / f"{name}.json", data)
+    argv = program.arguments_of("squad", tmp_path / "run", "-i", "120", "--dropout", "0")
+    argv[argv.index("--dataset-path") + 1] = str(tmp_path / "data")
+    argv[argv.index("--learning-rate") + 1] = "1e-2"
+    argv[argv.index("-s") + 1] = "32"
+    assert program.call(*argv).code == 0
+    losses = [event["loss"] for event in events(tmp_path / "run", "step")]
+    assert losses[-1] < 0.2 * losses[0]
+    assert read_json(tmp_path / "run" / "results.json")["metrics"]["f1"] > 90.0

@@ -58,12 +58,14 @@ def score(value: float) -> str:
         value: In 0..1, in 0..100 (SQuAD), or a loss.
 
     Returns:
-        Four decimals up to 10, two above.
+        Four decimals up to 10, two above; a whole number above 100 is a count.
 
     Example:
-        >>> score(0.86764), score(88.4912)
-        ('0.8676', '88.49')
+        >>> score(0.86764), score(88.4912), score(11873.0)
+        ('0.8676', '88.49', '11,873')
     """
+    if 100 < value < 1e6 and value == int(value):
+        return f"{value:,.0f}"
     if abs(value) >= 1e6:
         return f"{value:.3g}"
     return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"

@@ -3,7 +3,9 @@
 import re
 from pathlib import Path
 
+from demo_bert.report.events import EventLog
 from demo_bert.report.record import AskedQuestion, Evaluation, Run, read_run
+from demo_bert.report.sections import curves
 from demo_bert.report.sections.questions import marked, section
 from report.runs import write_events
 
@@ -91,3 +93,14 @@ def test_at_most_thirty_are_shown() -> None:
 def test_a_run_without_questions_has_no_such_section(tmp_path: Path) -> None:
     write_events(tmp_path, num_steps=4, num_evaluations=1)
     assert section(read_run(tmp_path)) is None
+
+
+def test_counts_and_best_thresholds_are_no_curves(tmp_path: Path) -> None:
+    with EventLog(tmp_path / "events.jsonl", 0) as log:
+        for step in (1, 2):
+            metrics = {"f1": 40.0 + step, "total": 300.0, "HasAns_total": 150.0, "best_f1": 60.0}
+            log.append("step", step=step, loss=1.0, learning_rate=1e-4)
+            log.append("evaluation", step=step, split="validation", metrics=metrics, loss=1.0)
+    made = curves.section(read_run(tmp_path))
+    assert made is not None
+    assert "F1" in made.body and "total" not in made.body and "best" not in made.body

@@ -12,6 +12,7 @@ from demo_bert.report.record import Run
 from demo_bert.report.series import Point, smoothed
 from demo_bert.report.svg import Chart, Level, Series, figure
 
+_NOT_DRAWN = ("total", "best_")  # counts, and what another threshold would reach
 _PARTS = (("mlm_loss", "masked LM"), ("nsp_loss", "next sentence"))
 
 
@@ -83,6 +84,8 @@ def _scores(run: Run) -> list[Chart]:
     curves: dict[str, list[Point]] = {}
     for entry in run.evaluations:
         for key, value in entry.metrics.items():
+            if key.startswith(_NOT_DRAWN) or key.endswith(_NOT_DRAWN):
+                continue
             curves.setdefault(f"{entry.split}, {wording.metric_name(key)}", []).append(
                 (entry.step, value)
             )

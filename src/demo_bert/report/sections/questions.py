@@ -44,8 +44,8 @@ def section(run: Run) -> Section | None:
     entries = "".join(map(_entry, asked))
     lede = (
         f"Some of the {escape(last.split)} split, after step {last.step:,}: right and wrong ones in"
-        ' equal parts. <mark class="gold">Gold answer</mark>, <mark class="ours">the model\'s'
-        ' answer</mark>, <mark class="gold ours">both</mark>.'
+        ' equal parts as far as there are. <mark class="gold">Gold answer</mark>,'
+        ' <mark class="ours">the model\'s answer</mark>, <mark class="gold ours">both</mark>.'
     )
     body = f'<p>{lede}</p><div class="asked">{buttons}<ol class="mistakes">{entries}</ol></div>'
     return Section("Questions and answers", body)
@@ -86,7 +86,7 @@ def _entry(one: AskedQuestion) -> str:
     score = "" if one.score is None else f' <span class="score">{one.score:.3f}</span>'
     verdict = "good" if one.is_right else "bad"
     gold = " / ".join(one.gold) or "no answer"
-    title = f'<span class="index">{escape(one.title)}</span>' if one.title else ""
+    title = f'<span class="index">{escape(one.title.replace("_", " "))}</span>' if one.title else ""
     return (
         f'<li class="{" ".join(kinds)}"><p class="answer"><span>answer '
         f'<strong class="{verdict}"><bdi>{escape(one.answer or "no answer")}</bdi></strong>{score},'
