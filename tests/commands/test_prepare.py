@@ -94,11 +94,13 @@ def test_a_mistake_is_one_line_and_exit_code_2(
 
 def test_what_is_not_here_yet_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prepare", "vocab", "-o", "x"]) == 2
-    assert "prepare vocab is not here yet; there are verify, inspect" in capsys.readouterr().err
+    assert (
+        "prepare vocab is not here yet; there are verify, inspect, merge" in capsys.readouterr().err
+    )
 
 
 def test_a_request_to_stop_ends_with_75_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    books = write_books(tmp_path / "books", 40, num_sentences=9000)
+    books = write_books(tmp_path / "books", 12, num_sentences=2500)
     command = [sys.executable, "-m", "demo_bert", "prepare", "--books", str(books), "-v", "2"]
     store = tmp_path / "store"
     with subprocess.Popen(

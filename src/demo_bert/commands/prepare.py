@@ -1,4 +1,4 @@
-"""`prepare`: raw text to a token store; `verify` and `inspect` beside it.
+"""`prepare`: raw text to a token store; `verify`, `inspect` and `merge` beside it.
 
     demo_bert prepare --wikipedia enwiki.xml.bz2 --books novels -o store
     demo_bert prepare verify store
@@ -20,6 +20,7 @@ ACTIONS: Mapping[str | None, str] = {
     None: "demo_bert.commands.prepare_store",
     "verify": "demo_bert.commands.prepare_verify",
     "inspect": "demo_bert.commands.prepare_inspect",
+    "merge": "demo_bert.commands.prepare_merge",
 }
 """Action -> its module, with `run(settings)`."""
 

@@ -2,17 +2,63 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from demo_bert.corpus.parts import read_column
-from demo_bert.corpus.store import ShardEntry, write_shard
+from demo_bert.corpus.store import Shard, ShardEntry, write_shard
 from demo_bert.files import sha256_of, write_text
 
 SHARD_TOKENS = 1 << 24
 """Tokens after which the next document begins a new shard."""
+
+
+class Origin(Protocol):
+    """Where documents are copied from."""
+
+    def ids(self, begin: int, count: int) -> np.ndarray:
+        """So many ids."""
+        ...
+
+    def lengths(self, begin: int, count: int) -> np.ndarray:
+        """Tokens of so many sentences."""
+        ...
+
+
+@dataclass(frozen=True)
+class PartOrigin:
+    """A finished part."""
+
+    directory: Path
+    id_dtype: str
+
+    def ids(self, begin: int, count: int) -> np.ndarray:
+        """See `Origin`."""
+        return read_column(self.directory, "ids", id_dtype=self.id_dtype)[begin : begin + count]
+
+    def lengths(self, begin: int, count: int) -> np.ndarray:
+        """See `Origin`."""
+        return read_column(self.directory, "sentences")[begin : begin + count]
+
+
+@dataclass(frozen=True)
+class ShardOrigin:
+    """A shard of another store."""
+
+    shard: Shard
+
+    def ids(self, begin: int, count: int) -> np.ndarray:
+        """See `Origin`."""
+        return self.shard.ids[begin : begin + count]
+
+    def lengths(self, begin: int, count: int) -> np.ndarray:
+        """See `Origin`."""
+        before = int(self.shard.sentence_ends[begin - 1]) if begin else 0
+        ends = self.shard.sentence_ends[begin : begin + count].astype(np.int64)
+        return np.diff(ends, prepend=before)
 
 
 def shard_limits(tokens: np.ndarray, *, shard_tokens: int = SHARD_TOKENS) -> list[int]:
@@ -36,14 +82,14 @@ def shard_limits(tokens: np.ndarray, *, shard_tokens: int = SHARD_TOKENS) -> lis
 
 
 def make_shard(
-    path: Path, segments: np.ndarray, *, parts: Sequence[Path], id_dtype: str, record: Path
+    path: Path, segments: np.ndarray, *, origins: Sequence[Origin], id_dtype: str, record: Path
 ) -> ShardEntry:
     """Makes a shard, or keeps one that is there and whole.
 
     Args:
         path: The shard's file.
-        segments: `selection.SEGMENT`: its documents.
-        parts: Directories of the parts, in order.
+        segments: `selection.SEGMENT`: its documents; `part` is the number of the origin.
+        origins: What they are copied from, in order.
         id_dtype: Type of the ids.
         record: A file that says what the finished shard has.
 
@@ -64,15 +110,11 @@ def make_shard(
         segments["token"][1:] != segments["token"][:-1] + segments["tokens"][:-1]
     )
     for run in np.split(segments, np.flatnonzero(is_new)[1:]):
-        part = parts[int(run["part"][0])]
-        for column, begin, size, kept in (
-            ("ids", "token", "tokens", ids),
-            ("sentences", "sentence", "sentences", lengths),
-        ):
-            first = int(run[begin][0])
-            count = int(run[size].sum(dtype=np.int64))
-            values = read_column(part, column, id_dtype=id_dtype)
-            kept.append(np.array(values[first : first + count]))
+        origin = origins[int(run["part"][0])]
+        num_tokens = int(run["tokens"].sum(dtype=np.int64))
+        num_sentences = int(run["sentences"].sum(dtype=np.int64))
+        ids.append(np.array(origin.ids(int(run["token"][0]), num_tokens)))
+        lengths.append(np.array(origin.lengths(int(run["sentence"][0]), num_sentences)))
     entry = write_shard(
         path,
         np.concatenate(ids),

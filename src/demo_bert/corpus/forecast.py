@@ -86,9 +86,9 @@ def _add_input(totals: _Totals, pieces: Sequence[Piece], *, rules: Rules, place:
     sample, sampled_bytes, seconds = _Totals(), 0.0, 0.0
     for number, piece in enumerate(pieces[::step]):
         part, share = _shortened(piece, place / f"head-{number}")
-        begin = time.process_time()
+        begin = time.monotonic()
         facts = make_part(place / f"part-{number}", [part], rules=rules)
-        seconds += time.process_time() - begin
+        seconds += time.monotonic() - begin
         sampled_bytes += share
         _add(sample, facts, rules)
     input_bytes = sum(piece.num_bytes for piece in pieces)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from demo_bert.corpus.assembly import make_shard, shard_limits
+from demo_bert.corpus.assembly import PartOrigin, make_shard, shard_limits
 from demo_bert.corpus.document import Piece, Tally
 from demo_bert.corpus.manifest import facts_of
 from demo_bert.corpus.parts import PartFacts, Rules, make_part
@@ -130,7 +130,7 @@ class _Making:
             (
                 self.place.shard(number),
                 segments[begin:end],
-                tuple(parts),
+                tuple(PartOrigin(one, self.recipe.id_dtype) for one in parts),
                 self.recipe.id_dtype,
                 self.place.shard_record(number),
             )
@@ -207,13 +207,13 @@ def _part(
 def _shard(
     path: Path,
     segments: np.ndarray,
-    parts: Sequence[Path],
+    origins: Sequence[PartOrigin],
     id_dtype: str,
     record: Path,
     heartbeat: Callable[[], None] | None = None,
 ) -> ShardEntry:
     del heartbeat
-    return make_shard(path, segments, parts=parts, id_dtype=id_dtype, record=record)
+    return make_shard(path, segments, origins=origins, id_dtype=id_dtype, record=record)
 
 
 def _finished_before(path: Path, recipe: Recipe) -> TokenStore:

@@ -32,7 +32,9 @@ _DISAMBIGUATION = re.compile(
 )
 _LIST_TITLE = re.compile(r"(?:lists? of|index of|outline of|timeline of) ", re.IGNORECASE)
 _LIST_LINE = re.compile(r"^[*#|]", re.MULTILINE)
-_WORDS_A_LIST_LINE = 12
+_LISTS_WORDS_AN_ITEM = 12
+_MANY_ITEMS = 20
+_FEW_WORDS = 240
 
 
 def plan(kind: str, path: Path, *, tally: Tally) -> list[Piece]:
@@ -103,11 +105,12 @@ def _article(page: bytes, tally: Tally) -> Paragraphs | None:
         tally["redirects"] += 1
         return None
     markup = _decoded(texts[-1], tally)
-    kind = _left_out(_decoded(title[1], tally), markup)
+    name = _decoded(title[1], tally)
+    kind = _left_out(name, markup)
     paragraphs = None if kind else paragraphs_of(markup)
     if paragraphs is not None and not paragraphs:
         kind = "pages without prose"
-    if paragraphs and _is_list(paragraphs, markup):
+    if paragraphs and _is_list(name, paragraphs, markup):
         kind = "lists"
     tally[kind or "articles"] += 1
     return None if kind else paragraphs
@@ -118,14 +121,16 @@ def _left_out(title: str, markup: str) -> str | None:
         return "redirects"
     if title.endswith("(disambiguation)") or _DISAMBIGUATION.search(markup):
         return "disambiguation pages"
-    return "lists" if _LIST_TITLE.match(title) else None
+    return None
 
 
-def _is_list(paragraphs: Paragraphs, markup: str) -> bool:
-    """Whether a page has far more items than prose."""
+def _is_list(title: str, paragraphs: Paragraphs, markup: str) -> bool:
+    """Whether a page has far more items than prose, which a list has sooner by its title."""
     num_items = len(_LIST_LINE.findall(markup))
     num_words = sum(paragraph.count(" ") for paragraph in paragraphs)
-    return num_items > 20 and num_words < 3 * num_items and num_words < _WORDS_A_LIST_LINE * 20
+    if _LIST_TITLE.match(title):
+        return num_words < _LISTS_WORDS_AN_ITEM * num_items
+    return num_items > _MANY_ITEMS and num_words < min(3 * num_items, _FEW_WORDS)
 
 
 def _decoded(data: bytes, tally: Tally) -> str:

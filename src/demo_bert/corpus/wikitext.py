@@ -38,10 +38,11 @@ _SWITCH = re.compile(r"__[A-Z]+__")
 _HEADING = re.compile(r"(={1,6})\s*(.*?)\s*\1\s*")
 _BARE_ADDRESS = re.compile(r"\bhttps?://\S+")
 _EMPTY_BRACKETS = re.compile(r"\(\s*(?:[,;:]\s*)*\)|\[\s*\]")
-_BRACKET_START = re.compile(r"\(\s*(?:[,;:]\s*)+")
+_BRACKET_START = re.compile(r"\((?:\s+|(?:\s*[,;:])+\s*)")
 _BRACKET_END = re.compile(r"\s*(?:[,;]\s*)+\)")
+_EMPTY_ITEMS = re.compile(r"(?:\s*,){2,}")
 _SPACE_BEFORE = re.compile(r" +([,.;:!?)](?:\s|$))")
-_SPACES = re.compile(r"\s+")
+_SPACED_MARKS = (" ,", " .", " ;", " :", " !", " ?", " )")
 _SENTENCE_END = (".", "!", "?", '."', '!"', '?"')
 _LEAST_ITEM_WORDS = 8
 _MOST_PASSES = 40
@@ -198,11 +199,17 @@ def _prose_lines(text: str) -> Paragraphs:
 
 
 def _tidied(line: str) -> str:
-    """A line without the holes that markup left."""
+    """A line without the holes that markup left; each pattern runs where it can match alone."""
     if "http" in line:
         line = _BARE_ADDRESS.sub("", line)
+    line = " ".join(line.split())
     if "(" in line or "[" in line:
         line = _EMPTY_BRACKETS.sub("", line)
-        line = _BRACKET_END.sub(")", _BRACKET_START.sub("(", line))
-    line = _SPACES.sub(" ", line)
-    return _SPACE_BEFORE.sub(r"\1", line).strip() if " " in line else line
+        line = _BRACKET_START.sub("(", line)
+        if " )" in line or ",)" in line or ";)" in line:
+            line = _BRACKET_END.sub(")", line)
+    if ",," in line or ", ," in line:
+        line = _EMPTY_ITEMS.sub(",", line)
+    if any(map(line.__contains__, _SPACED_MARKS)):
+        line = _SPACE_BEFORE.sub(r"\1", line)
+    return " ".join(line.split()) if "  " in line else line.strip()
