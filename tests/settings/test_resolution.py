@@ -48,10 +48,10 @@ def test_evaluation_and_prediction_have_one_batch_size():
     assert resolved("predict", "base --text x -b 8")[0].batch_size == 8
 
 
-def test_a_command_that_is_not_delivered_has_its_settings_by_name(tmp_path):
-    found, _ = resolved("prepare", f"--text {tmp_path} -o store --dedupe off")
+def test_a_command_that_is_not_delivered_has_its_settings_by_name():
+    found, _ = resolved("serve", "base --port 9")
     assert isinstance(found, OtherSettings)
-    assert found.values["dedupe"] == "off"
+    assert found.values["port"] == 9
 
 
 @given(st.sets(st.sampled_from(["flag", "environment", "file"])))

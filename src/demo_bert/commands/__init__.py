@@ -55,7 +55,7 @@ COMMANDS: dict[str, Command] = {
     "prepare": Command(
         help="Wikipedia, books and other text to a token store",
         module="demo_bert.commands.prepare",
-        is_delivered=False,
+        is_delivered=True,
         group="Train",
         examples=(
             "demo_bert prepare --wikipedia enwiki.xml.bz2 --books novels -o store",

@@ -13,6 +13,7 @@ A document is never divided between shards.
 
 import hashlib
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -27,6 +28,7 @@ from demo_bert.files import write_bytes, write_text
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 VOCABULARY_NAME = "vocab.txt"
+CHECKED_BYTES = 1 << 20
 
 _MOST_SMALL_IDS = 1 << 16
 _END = np.dtype("<u4")
@@ -45,6 +47,8 @@ class ShardEntry:
     sentences: int
     documents: int
     sha256: str
+    crc32: tuple[int, ...]
+    """Of each mebibyte: where a copy differs is found by it."""
 
 
 class Shard:
@@ -253,7 +257,21 @@ def write_shard(
         sentences=len(sentence_ends),
         documents=len(document_ends),
         sha256=hashlib.sha256(content).hexdigest(),
+        crc32=checksums(content),
     )
+
+
+def checksums(content: bytes) -> tuple[int, ...]:
+    """The CRC-32 of each mebibyte.
+
+    Args:
+        content: Of a shard's file.
+
+    Returns:
+        The checksums, in order.
+    """
+    starts = range(0, len(content), CHECKED_BYTES)
+    return tuple(zlib.crc32(content[at : at + CHECKED_BYTES]) for at in starts)
 
 
 def write_manifest(

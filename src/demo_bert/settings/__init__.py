@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from demo_bert.settings.resolution import with_defaults as with_defaults
     from demo_bert.settings.typed import EvaluateSettings as EvaluateSettings
     from demo_bert.settings.typed import PredictSettings as PredictSettings
+    from demo_bert.settings.typed import PrepareSettings as PrepareSettings
     from demo_bert.settings.typed import ReportSettings as ReportSettings
     from demo_bert.settings.typed import TrainingSettings as TrainingSettings
 
@@ -34,6 +35,7 @@ PUBLIC = {
     "EvaluateSettings": "typed",
     "Origin": "origin",
     "PredictSettings": "typed",
+    "PrepareSettings": "typed",
     "ReportSettings": "typed",
     "TrainingSettings": "typed",
     "as_records": "recorded",

@@ -177,7 +177,7 @@ RUN_OPTIONS: tuple[Option, ...] = (
         arity="optional-number",
         help="N workers on each host. Without N: the host's accelerators, else 8, but not more than"
         " its cores nor than fit in memory.",
-        recipes={"": "one worker here"},
+        recipes={"": "one worker here; prepare: one for each core"},
         aliases=("NUM_WORKERS_PER_HLS",),
     ),
     Option(

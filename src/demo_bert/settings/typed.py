@@ -127,19 +127,64 @@ class ReportSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PrepareSettings:
+    """Settings of `prepare`."""
+
+    action: str | None
+    """None: make a store."""
+    stores: tuple[str, ...] | None
+    wikipedia: tuple[str, ...] | None
+    books: tuple[str, ...] | None
+    text: tuple[str, ...] | None
+    jsonl: tuple[str, ...] | None
+    parquet: tuple[str, ...] | None
+    output_dir: str | None
+    vocab: str | None
+    cased: bool
+    language: str
+    dedupe: str
+    dry_run: bool
+    size: int
+    extend: str | None
+    examples: int
+    max_seq_length: int | None
+    seed: int
+    max_time: Duration | None
+    workers: int | str | None
+    """A number, "auto" (-v alone), or None: as many as there are cores."""
+    hosts: tuple[str, ...] | None
+    network_interface: str | None
+    ssh_port: int | None
+    map_by: str | None
+    map_by_pe: int | None
+    mpirun_command: str | None
+    remote_dir: str | None
+    config: str | None
+    log_level: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class OtherSettings:
     """Settings of a command that is parsed and not delivered yet, by name."""
 
     values: Mapping[str, object]
 
 
-Settings = TrainingSettings | EvaluateSettings | PredictSettings | ReportSettings | OtherSettings
+Settings = (
+    TrainingSettings
+    | EvaluateSettings
+    | PredictSettings
+    | PrepareSettings
+    | ReportSettings
+    | OtherSettings
+)
 
 SETTINGS_OF: Mapping[str, type[Settings]] = {
     "pretraining": TrainingSettings,
     "finetuning": TrainingSettings,
     "evaluate": EvaluateSettings,
     "predict": PredictSettings,
+    "prepare": PrepareSettings,
     "report": ReportSettings,
 }
 """Command -> its settings; commands that are not here have OtherSettings."""

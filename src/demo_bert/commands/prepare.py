@@ -1,0 +1,54 @@
+"""`prepare`: raw text to a token store; `verify` and `inspect` beside it.
+
+    demo_bert prepare --wikipedia enwiki.xml.bz2 --books novels -o store
+    demo_bert prepare verify store
+
+The same command goes on with an unfinished store, and prints what a finished one holds. The store
+does not depend on the number of workers, nor on how often the making was stopped.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+
+from demo_bert.errors import UsageError
+from demo_bert.settings import Origin, PrepareSettings
+
+_LOG = logging.getLogger(__name__)
+
+ACTIONS: Mapping[str | None, str] = {
+    None: "demo_bert.commands.prepare_store",
+    "verify": "demo_bert.commands.prepare_verify",
+    "inspect": "demo_bert.commands.prepare_inspect",
+}
+"""Action -> its module, with `run(settings)`."""
+
+
+def run(settings: PrepareSettings, origins: Mapping[str, Origin], argv: Sequence[str]) -> int:
+    """Does the action; standard output has its result.
+
+    Args:
+        settings: As resolved.
+        origins: Where each came from.
+        argv: The program's arguments; a store records the settings instead.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        DemoBertError: As the table in `errors.py` says.
+    """
+    del argv
+    from demo_bert.commands.logs import to_standard_error
+
+    to_standard_error(settings.log_level)
+    if settings.hosts is not None:
+        raise UsageError(
+            f"{origins.get('hosts', 'hosts')}: prepare on several hosts is not here yet; leave it"
+            " out"
+        )
+    if settings.action not in ACTIONS:
+        there = ", ".join(name for name in ACTIONS if name)
+        raise UsageError(f"prepare {settings.action} is not here yet; there are {there}")
+    import_module(ACTIONS[settings.action]).run(settings)
+    return 0

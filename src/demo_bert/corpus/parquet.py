@@ -1,0 +1,105 @@
+"""Documents as Parquet: `--parquet`; a column `text` of strings, read row group by row group."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from demo_bert.corpus.document import Paragraphs, Piece, Tally
+from demo_bert.corpus.jsonl import TEXT_COLUMNS
+from demo_bert.corpus.text_form import limited
+from demo_bert.errors import DataError
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
+
+_BATCH_ROWS = 256
+
+
+def plan(kind: str, path: Path, *, tally: Tally) -> list[Piece]:
+    """The pieces of a file: its row groups.
+
+    Args:
+        kind: "parquet".
+        path: The file.
+        tally: Counts files without rows.
+
+    Returns:
+        One piece for each row group.
+
+    Raises:
+        DataError: It is damaged, cannot be read, or has no column of text.
+    """
+    with _opened(path) as file:
+        _column(file, path)
+        if not file.metadata.num_rows:
+            tally["empty files"] += 1
+            return []
+        sizes = _packed_sizes(file)
+    return [Piece(kind, str(path), at, at + 1, size) for at, size in enumerate(sizes)]
+
+
+def read(piece: Piece, *, tally: Tally) -> Iterator[Paragraphs]:
+    """The documents of a row group.
+
+    Args:
+        piece: From `plan`.
+        tally: Counts rows without text.
+
+    Yields:
+        Paragraphs of each document; a line feed in the text ends a paragraph.
+
+    Raises:
+        DataError: The file is damaged or cannot be read.
+    """
+    import pyarrow as pa
+
+    path = Path(piece.path)
+    with _opened(path) as file:
+        column = _column(file, path)
+        groups = range(piece.begin, piece.end)
+        try:
+            for batch in file.iter_batches(_BATCH_ROWS, row_groups=groups, columns=[column]):
+                for text in batch.column(0).to_pylist():
+                    lines = text.splitlines() if text else []
+                    paragraphs = [stripped for line in lines if (stripped := line.strip())]
+                    if not paragraphs:
+                        tally["documents without text"] += 1
+                    yield from limited(paragraphs)
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{path}: damaged Parquet ({_first_line(error)})") from error
+
+
+def _opened(path: Path) -> "ParquetFile":
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        return ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"{path}: cannot be read as Parquet ({_first_line(error)}); give the whole file"
+        ) from error
+
+
+def _packed_sizes(file: "ParquetFile") -> list[int]:
+    """Bytes of each row group on disk."""
+    groups = [file.metadata.row_group(place) for place in range(file.metadata.num_row_groups)]
+    return [
+        sum(group.column(place).total_compressed_size for place in range(group.num_columns))
+        for group in groups
+    ]
+
+
+def _column(file: "ParquetFile", path: Path) -> str:
+    names = {field.name: str(field.type) for field in file.schema_arrow}
+    for name in TEXT_COLUMNS:
+        if names.get(name) in ("string", "large_string", "string_view"):
+            return name
+    raise DataError(
+        f"{path}: has no column of text; its columns are {', '.join(names)}, and one of"
+        f" {', '.join(TEXT_COLUMNS)} is needed"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n")[0]

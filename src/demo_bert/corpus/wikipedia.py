@@ -1,0 +1,140 @@
+"""Wikipedia's XML dumps: `--wikipedia`, plain, packed, or multistream bzip2.
+
+A dump is cut at its `<page>` marks as bytes, which cannot occur within a page's text; so a damaged
+page costs itself alone, no entity is ever expanded but the five of XML, and memory holds one page.
+Redirects, other namespaces, disambiguation pages and lists are left out, and counted.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from demo_bert.corpus.document import Paragraphs, Piece, Tally, ranges, whole
+from demo_bert.corpus.streams import Stream, marked_records, packing_of
+from demo_bert.corpus.wikitext import paragraphs_of
+from demo_bert.errors import DataError
+
+_PLAIN_RANGE_BYTES = 32 << 20
+_PACKED_RANGE_BYTES = 8 << 20
+_PAGE = b"<page>"
+_PAGE_END = b"</page>"
+_TEXT = re.compile(rb"<text\b[^>]*?(?:/>|>(.*?)</text>)", re.DOTALL)
+_TITLE = re.compile(rb"<title>([^<]*)</title>")
+_NAMESPACE = re.compile(rb"<ns>(-?\d+)</ns>")
+_REDIRECT = re.compile(rb"<redirect\b")
+_REDIRECT_MARKUP = re.compile(r"\s*#redirect", re.IGNORECASE)
+_DISAMBIGUATION = re.compile(
+    r"\{\{\s*(?:disambig\w*|dab|hndis|geodis|[\w -]+[ -]disambiguation|disambiguation[\w -]*"
+    r"|human name disambig\w*|letter-number combination disambig\w*|set index article|sia"
+    r"|surname|given name|mathdab|schooldis|hospitaldis|airport disambig\w*)\s*[|}]"
+    r"|__DISAMBIG__",
+    re.IGNORECASE,
+)
+_LIST_TITLE = re.compile(r"(?:lists? of|index of|outline of|timeline of) ", re.IGNORECASE)
+_LIST_LINE = re.compile(r"^[*#|]", re.MULTILINE)
+_WORDS_A_LIST_LINE = 12
+
+
+def plan(kind: str, path: Path, *, tally: Tally) -> list[Piece]:
+    """The pieces of a dump.
+
+    Args:
+        kind: "wikipedia".
+        path: The dump.
+        tally: Counts empty files.
+
+    Returns:
+        The pieces, in order: ranges of bytes of a plain or bzip2 file, else the whole.
+
+    Raises:
+        DataError: It cannot be read, or holds no pages.
+    """
+    packing, size = packing_of(path), path.stat().st_size
+    if not size:
+        tally["empty files"] += 1
+        return []
+    with Stream(whole(kind, str(path), num_bytes=size)) as stream:
+        head = stream.read()
+    if b"<mediawiki" not in head and _PAGE not in head:
+        raise DataError(
+            f"{path}: is no Wikipedia dump (it has neither <mediawiki> nor <page>); give plain text"
+            " and what WikiExtractor wrote with --text"
+        )
+    if packing not in (None, "bzip2"):
+        return [whole(kind, str(path), num_bytes=size)]
+    most = _PLAIN_RANGE_BYTES if packing is None else _PACKED_RANGE_BYTES
+    return ranges(kind, str(path), num_bytes=size, most_bytes=most)
+
+
+def read(piece: Piece, *, tally: Tally) -> Iterator[Paragraphs]:
+    """The articles of a piece.
+
+    Args:
+        piece: From `plan`.
+        tally: Counts pages, by what became of them.
+
+    Yields:
+        Paragraphs of each article.
+
+    Raises:
+        DataError: The file is damaged beyond its pages, or cannot be read.
+    """
+    with Stream(piece) as stream:
+        for record in marked_records(stream, _PAGE, tally=tally):
+            article = _article(record, tally)
+            if article:
+                yield article
+
+
+def _article(page: bytes, tally: Tally) -> Paragraphs | None:
+    """The page's prose; None where it is left out, which is counted."""
+    end = page.find(_PAGE_END)
+    # A revision may come several times; the last is the newest.
+    texts = _TEXT.findall(page, 0, end) if end >= 0 else []
+    title = _TITLE.search(page)
+    if not texts or title is None:
+        tally["damaged pages skipped"] += 1
+        return None
+    namespace = _NAMESPACE.search(page, 0, end)
+    if namespace is not None and namespace[1] != b"0":
+        tally["pages of other namespaces"] += 1
+        return None
+    if _REDIRECT.search(page, 0, page.find(b"<revision>")):
+        tally["redirects"] += 1
+        return None
+    markup = _decoded(texts[-1], tally)
+    kind = _left_out(_decoded(title[1], tally), markup)
+    paragraphs = None if kind else paragraphs_of(markup)
+    if paragraphs is not None and not paragraphs:
+        kind = "pages without prose"
+    if paragraphs and _is_list(paragraphs, markup):
+        kind = "lists"
+    tally[kind or "articles"] += 1
+    return None if kind else paragraphs
+
+
+def _left_out(title: str, markup: str) -> str | None:
+    if _REDIRECT_MARKUP.match(markup):
+        return "redirects"
+    if title.endswith("(disambiguation)") or _DISAMBIGUATION.search(markup):
+        return "disambiguation pages"
+    return "lists" if _LIST_TITLE.match(title) else None
+
+
+def _is_list(paragraphs: Paragraphs, markup: str) -> bool:
+    """Whether a page has far more items than prose."""
+    num_items = len(_LIST_LINE.findall(markup))
+    num_words = sum(paragraph.count(" ") for paragraph in paragraphs)
+    return num_items > 20 and num_words < 3 * num_items and num_words < _WORDS_A_LIST_LINE * 20
+
+
+def _decoded(data: bytes, tally: Tally) -> str:
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        tally["pages with invalid UTF-8, whose bytes were dropped"] += 1
+        text = data.decode("utf-8", "ignore")
+    if "&" not in text:
+        return text
+    text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", '"')
+    return text.replace("&#039;", "'").replace("&amp;", "&")

@@ -1,0 +1,138 @@
+"""The directory of a store while it is made: its lock, its plan, its parts."""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from demo_bert.corpus.store import MANIFEST_NAME
+from demo_bert.errors import DiskError, RunDirectoryError
+from demo_bert.files import write_text
+
+_LOCK = "prepare.lock"
+_WORK = "work"
+_PLAN = "plan.json"
+
+
+class Workplace:
+    """A store that is being made.
+
+    Args:
+        path: The store's directory; it need not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.work = path / _WORK
+
+    def part(self, number: int) -> Path:
+        """The directory of a part."""
+        return self.work / f"part-{number:05d}"
+
+    def shard(self, number: int) -> Path:
+        """The file of a shard."""
+        return self.path / f"shard-{number:05d}.bin"
+
+    def shard_record(self, number: int) -> Path:
+        """Where the line of a finished shard is kept."""
+        return self.work / f"shard-{number:05d}.json"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the store is complete."""
+        return (self.path / MANIFEST_NAME).exists()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Makes the directory and holds it; the lock dies with its owner.
+
+        Raises:
+            RunDirectoryError: Another process holds it, or the directory holds something else.
+            DiskError: It cannot be made or written.
+        """
+        self._refuse_others()
+        lock = self.path / _LOCK
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise DiskError(f"-o {self.path}: cannot be written ({error.strerror})") from error
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                owner = os.pread(handle, 20, 0).decode("ascii", "replace").strip()
+                raise RunDirectoryError(
+                    f"-o {self.path}: process {owner or 'unknown'} is making this store; wait for"
+                    " it or give another directory"
+                ) from error
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+            yield
+            if self.is_finished:
+                lock.unlink(missing_ok=True)
+        finally:
+            os.close(handle)
+
+    def begin(self, plan: Mapping[str, Any]) -> bool:
+        """Notes what is to be made, or goes on with the same.
+
+        Args:
+            plan: Plain values that shape the store; lists name the inputs.
+
+        Returns:
+            Whether an unfinished store of the same plan was found.
+
+        Raises:
+            RunDirectoryError: Another store is unfinished here.
+            DiskError: The plan cannot be written.
+        """
+        path = self.work / _PLAN
+        noted = _read(path)
+        wanted = json.loads(json.dumps(plan))
+        if noted is not None and noted != wanted:
+            changed = sorted(
+                name for name in {*noted, *wanted} if noted.get(name) != wanted.get(name)
+            )
+            raise RunDirectoryError(
+                f"-o {self.path}: holds an unfinished store whose {', '.join(changed)} were"
+                " others; give the same command to finish it, or another directory"
+            )
+        if noted is None:
+            write_text(path, json.dumps(wanted, indent=2) + "\n")
+        return noted is not None
+
+    def clear(self) -> None:
+        """Removes what only the making needed."""
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    def give_up(self) -> None:
+        """Removes all that was made, where it would be of no use."""
+        self.clear()
+        (self.path / _LOCK).unlink(missing_ok=True)
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
+
+    def _refuse_others(self) -> None:
+        if not self.path.is_dir() or self.is_finished or self.work.exists():
+            return
+        others = [entry.name for entry in self.path.iterdir() if entry.name != _LOCK]
+        if others:
+            raise RunDirectoryError(
+                f"-o {self.path}: is not empty and holds no token store ({others[0]!r} is in it);"
+                " give an empty or new directory"
+            )
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise RunDirectoryError(f"{path}: damaged ({error}); remove {path.parent}") from error
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,116 @@
+"""`prepare`: what it prints, what it refuses, and how it ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from corpus.recipes import write_books
+from demo_bert.cli import main
+from small_run import ENVIRONMENT
+
+ENGLISH = "The rain in the valley fell on the old house. It was wet outside, and nobody came.\n"
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text("".join(f"{ENGLISH[:-2]} number {n}.\n" for n in range(30)), "utf-8")
+    return path
+
+
+def test_a_store_is_made_and_its_figures_go_to_standard_output(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["prepare", "--text", str(text), "-o", str(tmp_path / "s"), "-v", "1"]) == 0
+    out, err = capsys.readouterr()
+    assert "1 documents, 60 sentences" in out
+    assert "bytes a token" in out
+    assert "forecast:" in err
+    manifest = json.loads((tmp_path / "s" / "manifest.json").read_text("utf-8"))
+    assert manifest["sentences"] == 60
+    assert manifest["vocabulary"]["do_lower_case"] is True
+    assert manifest["command"].startswith(f"demo_bert prepare --text {text}")
+
+
+def test_a_dry_run_says_what_is_to_be_expected_and_writes_nothing(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["prepare", "--text", str(text), "-o", str(tmp_path / "s"), "--dry-run"]) == 0
+    assert "million tokens" in capsys.readouterr().out
+    assert not (tmp_path / "s").exists()
+
+
+def test_verify_and_inspect_answer_for_a_store(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "s"
+    main(["prepare", "--text", str(text), "-o", str(store), "-v", "1"])
+    capsys.readouterr()
+    assert main(["prepare", "verify", str(store)]) == 0
+    assert "whole: 1 shards" in capsys.readouterr().out
+    assert main(["prepare", "inspect", str(store)]) == 0
+    assert "60 sentences" in capsys.readouterr().out
+    shard = store / "shard-00000.bin"
+    content = bytearray(shard.read_bytes())
+    content[-40] ^= 8
+    shard.write_bytes(content)
+    assert main(["prepare", "verify", str(store)]) == 2
+    assert "shard-00000.bin: differs from what was written at byte 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("", "without a source (Wikipedia through the hub) is not here yet"),
+        ("--text {text} --vocab train", "--vocab train: is not here yet"),
+        ("--text {text} --cased", "--cased: the standard uncased vocabulary has no upper case"),
+        ("--text {text} --books {text}", "comes twice"),
+        ("--wikipedia {text}", "is no Wikipedia dump"),
+        ("--jsonl {text}", "no line is a JSON object with one of text, content"),
+        ("--parquet {text}", "cannot be read as Parquet"),
+    ],
+    ids=["no-source", "train", "cased", "twice", "no-dump", "no-json", "no-parquet"],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    text: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: str,
+    message: str,
+) -> None:
+    monkeypatch.setenv("DEMO_BERT_LOG_LEVEL", "warning")
+    argv = [word.format(text=text) for word in words.split()]
+    assert main(["prepare", *argv, "-o", str(tmp_path / "s")]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_what_is_not_here_yet_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prepare", "vocab", "-o", "x"]) == 2
+    assert "prepare vocab is not here yet; there are verify, inspect" in capsys.readouterr().err
+
+
+def test_a_request_to_stop_ends_with_75_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    books = write_books(tmp_path / "books", 40, num_sentences=9000)
+    command = [sys.executable, "-m", "demo_bert", "prepare", "--books", str(books), "-v", "2"]
+    store = tmp_path / "store"
+    with subprocess.Popen(
+        [*command, "-o", str(store)], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("forecast: ") and "of disk" in line:
+                break
+        process.send_signal(signal.SIGTERM)
+        rest = process.stderr.read()
+        assert process.wait(60) == 75, rest
+    assert "the same command goes on" in rest
+    assert not (store / "manifest.json").exists()
+    assert os.listdir(store)
