@@ -15,7 +15,6 @@ _WITHOUT_EFFECT: dict[str, tuple[object, ...]] = {
     "grad_dtype": ("fp32",),
     "keep_every": (None,),
     "profile_steps": (None,),
-    "on_nonfinite": (None, "stop"),
     "gradient_as_bucket_view": (True,),
 }
 """Option -> the values that ask for nothing that is missing."""

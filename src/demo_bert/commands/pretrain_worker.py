@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import torch
 
-from demo_bert.checkpoint import Checkpoint, save
+from demo_bert.checkpoint import Checkpoint, newest, save
 from demo_bert.choices import Duration
 from demo_bert.commands.held_out import Unigram, loss_of, score, unigram_baseline, verdict
 from demo_bert.commands.pretraining_data import PretrainingData, scored_rows
@@ -19,7 +19,7 @@ from demo_bert.commands.starting_weights import StartingWeights, fill_model
 from demo_bert.data.loader import ahead
 from demo_bert.data.pretraining import Examples, pretraining_batches
 from demo_bert.distributed import World, sum_numbers, wait_for_all
-from demo_bert.errors import RunDirectoryError
+from demo_bert.errors import RunDirectoryError, TrainingError
 from demo_bert.hardware import Backend, Dtype
 from demo_bert.model.convert import save_model_directory
 from demo_bert.model.heads import PreTrainer
@@ -28,12 +28,13 @@ from demo_bert.optim import make_optimizer, make_schedule
 from demo_bert.run_directory import RunDirectory
 from demo_bert.seeds import derive
 from demo_bert.settings import TrainingSettings
-from demo_bert.training import Actions, train
+from demo_bert.training import Actions, Faults, TooManySkipped, train
 
 _LOG = logging.getLogger(__name__)
 _SCORED_EXAMPLES = 1024
 _SCORED_TOKENS = 8192
 _EVALUATIONS_OF_A_PHASE = 10
+_MOST_RETURNS = 2
 
 
 class PretrainWorker:
@@ -67,6 +68,7 @@ class PretrainWorker:
         self.scores: dict[int, dict[str, Any]] = {}
         """Phase -> metrics of its last evaluation."""
         self.verdict = ""
+        self.faults = Faults(skips=settings.on_nonfinite != "stop")
         self.dtype = cast(Dtype, settings.dtype)
         self._best: float | None = None
         self._saved_step = 0
@@ -117,15 +119,16 @@ class PretrainWorker:
             emit("resume", step=self.step, path=str(path))
         else:
             emit("start", total_steps=self.num_steps)
-        for phase in self.phases:
-            if self.step >= phase.end_step:
+        while self.step < self.num_steps:
+            phase = next(phase for phase in self.phases if self.step < phase.end_step)
+            record = self._recorder(phase, emit)
+            try:
+                reason = self._train_phase(phase, checkpoints, emit=record, stop_reason=stop_reason)
+            except TooManySkipped as error:
+                self._go_back(checkpoints, error, emit=emit)
                 continue
-            reason = self._train_phase(
-                phase, checkpoints, emit=self._recorder(phase, emit), stop_reason=stop_reason
-            )
             if reason is not None:
                 if self._saved_step != self.step:
-                    record = self._recorder(phase, emit)
                     self._save(phase, self.step - phase.first_step, checkpoints, emit=record)
                 return reason
         last = self.phases[-1]
@@ -177,6 +180,29 @@ class PretrainWorker:
             )
         return self._baselines[phase.number]
 
+    def _go_back(
+        self, checkpoints: Path, error: TooManySkipped, *, emit: Callable[..., object]
+    ) -> None:
+        """Goes back to the last good checkpoint, from where examples come in another order."""
+        if self.faults.returns >= _MOST_RETURNS:
+            raise TrainingError(
+                f"{error}; the run went back {self.faults.returns} times, to another order of the"
+                " data each time: it is not the data"
+            ) from error
+        counters = self.faults.counters() | {"in_a_row": 0, "returns": self.faults.returns + 1}
+        found, _ = newest(checkpoints)
+        wait_for_all(self.world)
+        if found is not None:
+            self._load(found)
+        else:
+            fill_model(self.model, self.start, seed=self.settings.seed)
+            for tensor in self.optimizer.state.values():
+                tensor.zero_()
+            self.step = 0
+        self.faults = Faults(skips=True, **counters)
+        place = found.path.name if found else "the starting weights"
+        emit("fault", kind="returned", step=self.step, message=f"{error}; going back to {place}")
+
     def _scored_examples(self, phase: Phase) -> Examples:
         if self.data.is_learnt_by_heart:
             return self.examples[phase.number]
@@ -203,6 +229,8 @@ class PretrainWorker:
     ) -> str | None:
         settings = self.settings
         seed = derive(settings.seed, "phase", phase.number)
+        if self.faults.returns:
+            seed = derive(seed, "after return", self.faults.returns)
         batches = pretraining_batches(
             self.examples[phase.number],
             seed=seed,
@@ -241,6 +269,7 @@ class PretrainWorker:
             world=self.world,
             actions=actions,
             parts=phase.parts,
+            faults=self.faults,
         )
 
     def _is_due(self, phase: Phase, step: int, every: Duration, *, since: float) -> bool:
@@ -299,6 +328,7 @@ class PretrainWorker:
                     "scores": {str(number): dict(m) for number, m in self.scores.items()},
                     "best_mlm_loss": self._best,
                     "verdict": self.verdict,
+                    "faults": self.faults.counters(),
                     "phases": self._numbers(),
                 },
                 model=self.model.state_dict(),
@@ -348,3 +378,4 @@ class PretrainWorker:
         self.scores = {int(n): dict(m) for n, m in checkpoint.state["scores"].items()}
         self._best = checkpoint.state["best_mlm_loss"]
         self.verdict = checkpoint.state["verdict"]
+        self.faults = Faults(skips=self.faults.skips, **checkpoint.state["faults"])

@@ -27,7 +27,7 @@ from demo_bert.optim import make_optimizer, make_schedule
 from demo_bert.run_directory import RunDirectory
 from demo_bert.settings import TrainingSettings
 from demo_bert.tasks.task import Scores, Task, TaskData
-from demo_bert.training import Actions, train
+from demo_bert.training import Actions, Faults, train
 
 _EVALUATION_TOKENS = 8192
 
@@ -60,6 +60,7 @@ class Worker:
         self.start, self.data, self.backend, self.world = start, data, backend, world
         self.step = 0
         self.scores: Scores | None = None
+        self.faults = Faults(skips=settings.on_nonfinite == "skip")
         self._saved_step = 0
         self._saved_at = time.monotonic()
         self._evaluated_at = time.monotonic()
@@ -182,11 +183,11 @@ class Worker:
             backend=self.backend,
             world=self.world,
             actions=actions,
+            faults=self.faults,
         )
-        if reason is not None:
-            if self._saved_step != self.step:
-                self._save(self.step, checkpoints, emit=record)
-        elif self.scores is None:  # the last checkpoint was of the last step
+        if reason is not None and self._saved_step != self.step:
+            self._save(self.step, checkpoints, emit=record)
+        if reason is None and self.scores is None:  # the last checkpoint was of the last step
             self._evaluate(self.step, emit=record)
         return reason
 
@@ -273,6 +274,7 @@ class Worker:
                 step=step,
                 state={
                     "examples_consumed": step * self.plan.global_batch_size,
+                    "faults": self.faults.counters(),
                     **self._numbers(),
                 },
                 model=self.model.state_dict(),
@@ -313,6 +315,7 @@ class Worker:
             for name, tensor in checkpoint.tensors("optimizer").items():
                 self.optimizer.state[name].copy_(tensor)
         self.step = checkpoint.step
+        self.faults = Faults(skips=self.faults.skips, **checkpoint.state.get("faults", {}))
 
     def _meet_all_shapes(self) -> None:
         """Shows every fixed shape to the device before the first step, which then compiles none."""
