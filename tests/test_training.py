@@ -22,7 +22,7 @@ from demo_bert.model.heads import SequenceClassifier
 from demo_bert.optim.adamw import AdamW
 from demo_bert.seeds import derive
 from demo_bert.tasks import load_task
-from demo_bert.training import Actions, train
+from demo_bert.training import Actions, Faults, TooManySkipped, train
 from small_run import CONFIG
 
 DRAWN = np.random.default_rng(1)
@@ -76,6 +76,8 @@ class Run:
         seed: int = 5,
         backend: Any = None,
         batches: Iterator[MicroBatch] | None = None,
+        parts: tuple[str, ...] = ("loss",),
+        faults: Faults | None = None,
         **actions: Any,
     ) -> str | None:
         backend = backend or CpuBackend()
@@ -110,6 +112,8 @@ class Run:
             backend=backend,
             world=World(),
             actions=Actions(**(defaults | actions)),
+            parts=parts,
+            faults=faults,
         )
 
     def bits(self) -> dict[str, bytes]:
@@ -267,6 +271,9 @@ def test_a_loss_that_is_not_finite_never_reaches_the_weights(value: float, at: i
         "step": done + 1,
         "tensor": "loss",
         "rank": 0,
+        "micro_batches": [(at - 1) % 3],
+        "first_example": 12 * done,
+        "skipped": False,
     }
 
 
@@ -289,6 +296,68 @@ def test_a_gradient_that_is_not_finite_never_reaches_the_weights(value: float, n
     assert run.bits() == before
     assert [event["event"] for event in run.events] == ["fault"]
     assert run.events[0]["tensor"] == f"gradient of {name}"
+
+
+def test_a_step_that_is_skipped_consumes_its_examples_and_changes_nothing() -> None:
+    faults = Faults(skips=True)
+    whole, skipping = Run(CONFIG), Run(CONFIG)
+    whole.train(num_steps=1)
+    skipping.train(num_steps=2, loss=poisoned(math.nan, at=2), faults=faults)
+    assert skipping.bits() == whole.bits()
+    assert [event["event"] for event in skipping.events] == ["step", "fault", "step"]
+    assert [event.get("skipped") for event in skipping.events] == [None, True, True]
+    assert faults.counters() == {"in_a_row": 1, "skipped": 1, "returns": 0}
+    more = Run(CONFIG)
+    more.train(num_steps=3, loss=poisoned(math.nan, at=2), faults=Faults(skips=True))
+    assert more.events[-1]["step"] == 3 and "skipped" not in more.events[-1]
+    assert more.bits() != whole.bits()
+
+
+def test_three_skipped_steps_in_a_row_are_too_many() -> None:
+    faults = Faults(skips=True)
+    run = Run(CONFIG)
+    before = run.bits()
+    with pytest.raises(TooManySkipped, match="third step in a row"):
+        run.train(num_steps=9, loss=lambda m, b: loss_sum(m, b) * math.nan, faults=faults)
+    assert faults.counters() == {"in_a_row": 3, "skipped": 3, "returns": 0}
+    assert run.bits() == before
+
+
+def test_a_good_step_between_starts_the_count_again() -> None:
+    faults = Faults(skips=True)
+    seen = [0]
+
+    def sometimes(model: nn.Module, batch: Batch) -> Tensor:
+        seen[0] += 1
+        return loss_sum(model, batch) * (1.0 if seen[0] % 3 == 0 else math.nan)
+
+    assert Run(CONFIG).train(num_steps=9, loss=sometimes, faults=faults) is None
+    assert faults.counters() == {"in_a_row": 0, "skipped": 6, "returns": 0}
+
+
+def test_a_loss_in_parts_is_divided_by_the_count_of_each() -> None:
+    def parts(model: nn.Module, batch: Batch) -> Tensor:
+        return torch.stack([loss_sum(model, batch) * 7, loss_sum(model, batch)])
+
+    def counted() -> Iterator[MicroBatch]:
+        for micro in micro_batches(
+            EXAMPLES,
+            seed=5,
+            first_step=0,
+            num_steps=2,
+            global_batch_size=12,
+            micro_batch_size=4,
+        ):
+            yield replace(micro, own_masked=42)
+
+    one, two = Run(optimizer=Plain), Run(optimizer=Plain)
+    one.train(num_steps=2, micro_batch=4, loss=lambda m, b: loss_sum(m, b) * 3)
+    two.train(num_steps=2, loss=parts, batches=counted(), parts=("mlm_loss", "nsp_loss"))
+    torch.testing.assert_close(weights(two), weights(one), rtol=0, atol=1e-6)
+    for found, wanted in zip(two.events, one.events, strict=True):
+        assert found["mlm_loss"] == pytest.approx(wanted["loss"] * 2 / 3, rel=1e-5)
+        assert found["nsp_loss"] == pytest.approx(wanted["loss"] / 3, rel=1e-5)
+        assert found["loss"] == pytest.approx(wanted["loss"], rel=1e-5)
 
 
 def test_a_norm_that_overflows_is_refused_too() -> None:

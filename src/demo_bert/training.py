@@ -2,7 +2,8 @@
 
 Order of events in a step: micro-steps (forward, backward), gradients summed over workers, check
 for non-finite values, clipping, update, `step` event; then, where due, evaluation and checkpoint;
-then stop requests. Weights and moments change only at the update.
+then stop requests. Weights and moments change only at the update, and a value that is not finite
+never comes so far.
 """
 
 import math
@@ -24,6 +25,35 @@ from demo_bert.seeds import derive
 
 LossSum = Callable[[nn.Module, Batch], Tensor]
 """Model and batch -> the loss summed over the batch, float32: a scalar, or (P,) of its parts."""
+
+
+MOST_SKIPPED_IN_A_ROW = 3
+"""Steps in a row with a value that is not finite, after which skipping is no way out."""
+
+
+@dataclass
+class Faults:
+    """What was done about values that are not finite; part of a checkpoint.
+
+    Attributes:
+        skips: Whether such a step is skipped; else the run ends there.
+        in_a_row: Steps skipped since the last good one.
+        skipped: Steps skipped in all.
+        returns: How often the run went back to a checkpoint.
+    """
+
+    skips: bool = False
+    in_a_row: int = 0
+    skipped: int = 0
+    returns: int = 0
+
+    def counters(self) -> dict[str, int]:
+        """What a checkpoint keeps."""
+        return {name: getattr(self, name) for name in ("in_a_row", "skipped", "returns")}
+
+
+class TooManySkipped(TrainingError):
+    """Skipping steps did not help; whoever keeps checkpoints may go back to one."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +93,7 @@ def train(
     world: World,
     actions: Actions,
     parts: Sequence[str] = ("loss",),
+    faults: Faults | None = None,
 ) -> str | None:
     """Updates the model until the batches end or a stop is asked for.
 
@@ -82,19 +113,22 @@ def train(
         world: This worker's place.
         actions: Events, evaluation, checkpoints, stop requests.
         parts: Names of the parts of the loss, in the order of `loss_sum`; the loss is their sum.
+        faults: What to do about values that are not finite, counted here; None: the run ends.
 
     Returns:
         The reason for which it stopped early, or None when all steps are done.
 
     Raises:
         TrainingError: A loss or gradient was not finite; weights and moments are those of the step
-            before.
+            before. `TooManySkipped` where steps were skipped first.
     """
     model.train()
+    faults = faults or Faults()
     parameters = list(optimizer.parameters.values())
     device = backend.device()
     num_tokens = 0
     loss_total = torch.zeros(len(parts), device=device)
+    each: dict[int, Tensor] = {}  # losses of this worker's micro-batches of the step
     counts: Tensor | None = None
     started = time.perf_counter()
     for micro in batches:
@@ -108,10 +142,12 @@ def train(
             losses.sum().backward()
             backend.step_boundary()
             loss_total += losses.detach()
+            each[micro.index] = losses.detach().sum()
             num_tokens += micro.batch.num_tokens
         if not micro.is_last:
             continue
         step = micro.step
+        is_broken = world.world_size > 1 and not math.isfinite(_global_norm(parameters))
         sum_gradients(parameters, world)
         reason = actions.stop_reason()
         tokens, num_stopping, *means = sum_numbers(
@@ -119,15 +155,31 @@ def train(
         )
         mean_loss = sum(means)
         norm = _global_norm(parameters)
-        if not (math.isfinite(mean_loss) and math.isfinite(norm)):
-            _refuse(optimizer.parameters, step=step, loss=mean_loss, world=world, actions=actions)
-        if clip_norm is not None and norm > clip_norm:
-            gradients = [p.grad for p in parameters if p.grad is not None]
-            torch._foreach_mul_(gradients, clip_norm / norm)
         rate = peak_rate * schedule(step)
-        optimizer.step(rate, step)
+        is_finite = math.isfinite(mean_loss) and math.isfinite(norm)
+        where = "" if is_finite else _broken_tensor(optimizer.parameters, mean_loss)
+        if is_finite:
+            faults.in_a_row = 0
+            if clip_norm is not None and norm > clip_norm:
+                gradients = [p.grad for p in parameters if p.grad is not None]
+                torch._foreach_mul_(gradients, clip_norm / norm)
+            optimizer.step(rate, step)
+        else:
+            ranks = _broken_ranks(is_broken, world=world, device=device)
+            actions.emit(
+                "fault",
+                kind="nonfinite",
+                step=step + 1,
+                tensor=where,
+                rank=ranks[0],
+                micro_batches=[k for k, loss in each.items() if not bool(torch.isfinite(loss))],
+                first_example=step * micro.num_rows,
+                skipped=faults.skips,
+            )
         for parameter in parameters:
             parameter.grad = None
+        if not is_finite:
+            _count_fault(faults, step=step, where=where)
         backend.step_boundary()
         backend.synchronize()
         seconds = time.perf_counter() - started
@@ -144,6 +196,7 @@ def train(
             examples=micro.num_rows,
             tokens=int(tokens),
             **(dict(zip(parts, means, strict=True)) if len(parts) > 1 else {}),
+            **({} if is_finite else {"skipped": True}),
         )
         if actions.is_evaluation_due(done):
             actions.evaluate(done)
@@ -152,7 +205,9 @@ def train(
             actions.save(done)
         if num_stopping and done < num_steps:
             return reason or "another worker"
-        num_tokens, counts, loss_total = 0, None, torch.zeros(len(parts), device=device)
+        num_tokens, counts = 0, None
+        each.clear()
+        loss_total = torch.zeros(len(parts), device=device)
         started = time.perf_counter()
     return None
 
@@ -170,21 +225,42 @@ def _counts(
 
 def _global_norm(parameters: list[Tensor]) -> float:
     gradients = [p.grad for p in parameters if p.grad is not None]
+    if not gradients:
+        return 0.0  # a worker without work in the step
     return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
 
 
-def _refuse(
-    parameters: Mapping[str, Tensor], *, step: int, loss: float, world: World, actions: Actions
-) -> None:
-    """Records which value is not finite and ends the run before the update."""
+def _broken_ranks(is_broken: bool, *, world: World, device: torch.device) -> list[int]:
+    """The workers whose own gradients were not finite; the first one where they all were."""
+    mine = [float(is_broken and rank == world.rank) for rank in range(world.world_size)]
+    flags = sum_numbers(mine, world, device)
+    return [rank for rank, flag in enumerate(flags) if flag] or [0]
+
+
+def _broken_tensor(parameters: Mapping[str, Tensor], loss: float) -> str:
+    """Where a value is not finite: the loss, else the first such gradient."""
+    if not math.isfinite(loss):
+        return "loss"
     broken = [
         name
         for name, parameter in parameters.items()
         if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all())
     ]
-    where = "loss" if not math.isfinite(loss) else f"gradient of {broken[0] if broken else 'all'}"
-    actions.emit("fault", kind="nonfinite", step=step + 1, tensor=where, rank=world.rank)
-    raise TrainingError(
-        f"step {step + 1}: the {where} is not finite; weights are those of step {step}."
-        " A lower --learning-rate or --dtype fp32 often mends this"
-    )
+    return f"gradient of {broken[0] if broken else 'all'}"
+
+
+def _count_fault(faults: Faults, *, step: int, where: str) -> None:
+    """Counts a step that is skipped, or ends the loop before the update."""
+    if not faults.skips:
+        raise TrainingError(
+            f"step {step + 1}: the {where} is not finite; weights are those of step {step}."
+            " A lower --learning-rate or --dtype fp32 often mends this"
+        )
+    faults.in_a_row += 1
+    faults.skipped += 1
+    if faults.in_a_row >= MOST_SKIPPED_IN_A_ROW:
+        raise TooManySkipped(
+            f"step {step + 1}: the {where} is not finite, for the third step in a"
+            " row; the weights are those from before. A lower --learning-rate, a longer --warmup or"
+            " --dtype fp32 often mends this"
+        )

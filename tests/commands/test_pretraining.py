@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from corpus.stores import make_store
 from demo_bert.commands import pretrain_worker
@@ -16,7 +17,17 @@ from demo_bert.data.packing import Batch
 from demo_bert.model.bert import Bert, initialise
 from demo_bert.model.convert import save_model_directory
 from demo_bert.model.vocabulary import CaseRules
-from small_run import CONFIG, VOCABULARY, Outcome, Program, events, losses, read_json, weights
+from small_run import (
+    CONFIG,
+    VOCABULARY,
+    Outcome,
+    Program,
+    events,
+    losses,
+    read_json,
+    start,
+    weights,
+)
 
 PHASES = ("-i", "4", "3", "-b", "4", "3", "--global-batch-size", "10", "6", "-s", "16", "24")
 
@@ -303,3 +314,98 @@ def test_overfit_with_a_frozen_encoder_does_not_learn(
 
     monkeypatch.setattr(pretrain_worker, "make_optimizer", of_heads)
     assert overfit(program, tmp_path / "run") < 0.5
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, *, calls: range) -> None:
+    """Makes losses of some micro-batches infinite, counted from 1."""
+    seen = [0]
+    good = pretrain_worker.loss_of
+
+    def loss_of(model: torch.nn.Module, batch: Batch, *, parts: tuple[str, ...]) -> torch.Tensor:
+        seen[0] += 1
+        found = good(model, batch, parts=parts)
+        return found * float("inf") if seen[0] in calls else found
+
+    monkeypatch.setattr(pretrain_worker, "loss_of", loss_of)
+
+
+LONG = ("-i", "12", "1", "--save-every", "2", "-b", "10", "6")
+
+
+def test_a_loss_that_is_not_finite_is_skipped_and_recorded(
+    program: PreTraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, calls=range(3, 5))
+    outcome = program.run(tmp_path / "run", *LONG)
+    assert outcome.code == 0, outcome.err
+    faults = events(tmp_path / "run", "fault")
+    assert [(e["kind"], e["step"], e["tensor"]) for e in faults] == [
+        ("nonfinite", 3, "loss"),
+        ("nonfinite", 4, "loss"),
+    ]
+    assert faults[0]["first_example"] == 20
+    assert [e["step"] for e in events(tmp_path / "run", "step") if e.get("skipped")] == [3, 4]
+
+
+def test_three_in_a_row_go_back_to_the_last_good_checkpoint_and_other_data(
+    program: PreTraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, calls=range(7, 10))
+    outcome = program.run(tmp_path / "run", *LONG)
+    assert outcome.code == 0, outcome.err
+    kinds = [(e["kind"], e["step"]) for e in events(tmp_path / "run", "fault")]
+    assert kinds == [*(("nonfinite", n) for n in (7, 8, 9)), ("returned", 8)]
+    (returned,) = [e for e in events(tmp_path / "run", "fault") if e["kind"] == "returned"]
+    # Step 8 was saved in between: its weights are those of step 6, untouched.
+    assert returned["step"] == 8 and "going back to step-8" in returned["message"]
+    steps = [e["step"] for e in events(tmp_path / "run", "step")]
+    assert steps == [*range(1, 9), *range(9, 14)]
+    manifest = read_json(tmp_path / "run" / "checkpoints" / "step-13" / "manifest.json")
+    assert manifest["state"]["faults"] == {"in_a_row": 0, "skipped": 3, "returns": 1}
+
+
+def test_after_the_second_return_the_run_stops_with_a_diagnosis(
+    program: PreTraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, calls=range(3, 10**6))
+    outcome = program.run(tmp_path / "run", *LONG)
+    assert outcome.code == 1
+    line = outcome.err.strip().splitlines()[-1]
+    assert "went back 2 times" in line and "it is not the data" in line
+    assert read_json(tmp_path / "run" / "results.json")["status"] == "failed"
+
+
+def test_stop_stops_at_the_first(
+    program: PreTraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, calls=range(3, 4))
+    outcome = program.run(tmp_path / "run", *LONG, "--on-nonfinite", "stop")
+    assert outcome.code == 1
+    assert "step 3: the loss is not finite" in outcome.err
+
+
+SPLITS = {"whole": ("-b", "24"), "accumulated": ("-b", "3"), "workers": ("-b", "3", "-v", "2")}
+
+
+def test_accumulation_and_workers_make_the_update_of_the_whole_batch(
+    program: PreTraining, tmp_path: Path
+) -> None:
+    # One batch of 24, 8 micro-batches of 3, 2 workers with 4 of 3 each: the same but for the order
+    # of sums. Plain steps of AdamW would turn the smallest gradient into a whole step: LAMB's
+    # weights are compared after two of them, at the published rates.
+    options = ("--dropout", "0", "--attention-dropout", "0", "--phases", "1", "-i", "2", "-w", "0")
+    found = {}
+    for name, split in SPLITS.items():
+        more = (*options, *split, "--global-batch-size", "24", "--learning-rate", "1e-3")
+        if name == "workers":
+            process = start(program.argv(tmp_path / name, *more), tmp_path)
+            _, err = process.communicate()
+            assert process.returncode == 0, err
+        else:
+            assert program.run(tmp_path / name, *more).code == 0
+        found[name] = load_file(tmp_path / name / "model" / "model.safetensors")
+    for name in ("accumulated", "workers"):
+        for step, (loss, norm) in losses(tmp_path / name).items():
+            assert (loss, norm) == pytest.approx(losses(tmp_path / "whole")[step], rel=1e-5)
+        for tensor, value in found["whole"].items():
+            torch.testing.assert_close(found[name][tensor], value, rtol=1e-4, atol=2e-5)

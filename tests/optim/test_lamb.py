@@ -172,3 +172,17 @@ def test_the_step_count_can_start_anew_with_the_moments_kept() -> None:
     # m = 0.9 * 0.19 and v = 0.999 * 0.001999, corrected as after a first step.
     expected = (0.171 / 0.1) / math.sqrt(0.999 * 0.001999 / 0.001)
     assert 1 - parameter.item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_query_key_and_value_have_a_trust_ratio_each() -> None:
+    generator = torch.Generator().manual_seed(0)
+    parts = [torch.randn(2, 2, generator=generator) * size for size in (0.1, 1.0, 10.0)]
+    gradient = torch.randn(6, 2, generator=generator)
+    whole = nn.Parameter(torch.cat(parts))
+    whole.grad = gradient.clone()
+    Lamb({"attention.qkv.weight": whole}).step(0.1, 0)
+    apart = {name: nn.Parameter(part) for name, part in zip("qkv", parts, strict=True)}
+    for parameter, part in zip(apart.values(), gradient.chunk(3), strict=True):
+        parameter.grad = part.clone()
+    Lamb(apart).step(0.1, 0)
+    torch.testing.assert_close(whole.detach(), torch.cat([p.detach() for p in apart.values()]))

@@ -14,7 +14,6 @@ _WITHOUT_EFFECT: dict[str, tuple[object, ...]] = {
     "shard_optimizer": (False,),
     "grad_dtype": ("fp32",),
     "profile_steps": (None,),
-    "on_nonfinite": (None, "stop"),
     "gradient_as_bucket_view": (True,),
 }
 """Option -> the values that ask for nothing that is missing."""

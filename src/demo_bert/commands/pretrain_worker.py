@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import torch
 
-from demo_bert.checkpoint import Checkpoint
+from demo_bert.checkpoint import Checkpoint, newest
 from demo_bert.choices import Duration
 from demo_bert.commands.held_out import Unigram, loss_of, score, unigram_baseline, verdict
 from demo_bert.commands.pretraining_data import PretrainingData, scored_rows
@@ -19,8 +19,8 @@ from demo_bert.commands.run_saver import RunSaver
 from demo_bert.commands.starting_weights import StartingWeights, fill_model
 from demo_bert.data.loader import ahead
 from demo_bert.data.pretraining import Examples, pretraining_batches
-from demo_bert.distributed import World, sum_numbers
-from demo_bert.errors import RunDirectoryError
+from demo_bert.distributed import World, sum_numbers, wait_for_all
+from demo_bert.errors import RunDirectoryError, TrainingError
 from demo_bert.hardware import Backend, Dtype
 from demo_bert.model.convert import save_model_directory
 from demo_bert.model.heads import PreTrainer
@@ -29,12 +29,13 @@ from demo_bert.optim import make_optimizer, make_schedule
 from demo_bert.run_directory import RunDirectory
 from demo_bert.seeds import derive
 from demo_bert.settings import TrainingSettings
-from demo_bert.training import Actions, train
+from demo_bert.training import Actions, Faults, TooManySkipped, train
 
 _LOG = logging.getLogger(__name__)
 _SCORED_EXAMPLES = 1024
 _SCORED_TOKENS = 8192
 _EVALUATIONS_OF_A_PHASE = 10
+_MOST_RETURNS = 2
 
 
 class PretrainWorker:
@@ -68,6 +69,7 @@ class PretrainWorker:
         self.scores: dict[int, dict[str, Any]] = {}
         """Phase -> metrics of its last evaluation."""
         self.verdict = ""
+        self.faults = Faults(skips=settings.on_nonfinite != "stop")
         self.dtype = cast(Dtype, settings.dtype)
         self._best: float | None = None
         self._saver = RunSaver(settings, is_first=world.is_first)
@@ -119,17 +121,23 @@ class PretrainWorker:
         else:
             emit("start", total_steps=self.num_steps)
         with self._saver.opened(checkpoints, emit=emit):
-            return self._train_phases(emit=emit, stop_reason=stop_reason)
+            return self._train_phases(checkpoints, emit=emit, stop_reason=stop_reason)
 
     def _train_phases(
-        self, *, emit: Callable[..., object], stop_reason: Callable[[], str | None]
+        self,
+        checkpoints: Path,
+        *,
+        emit: Callable[..., object],
+        stop_reason: Callable[[], str | None],
     ) -> str | None:
-        for phase in self.phases:
-            if self.step >= phase.end_step:
+        while self.step < self.num_steps:
+            phase = next(phase for phase in self.phases if self.step < phase.end_step)
+            record = self._recorder(phase, emit)
+            try:
+                reason = self._train_phase(phase, emit=record, stop_reason=stop_reason)
+            except TooManySkipped as error:
+                self._go_back(checkpoints, error, emit=emit)
                 continue
-            reason = self._train_phase(
-                phase, emit=self._recorder(phase, emit), stop_reason=stop_reason
-            )
             if reason is not None:
                 if self._saver.saved_step != self.step:
                     self._save(phase, self.step - phase.first_step)
@@ -183,6 +191,31 @@ class PretrainWorker:
             )
         return self._baselines[phase.number]
 
+    def _go_back(
+        self, checkpoints: Path, error: TooManySkipped, *, emit: Callable[..., object]
+    ) -> None:
+        """Goes back to the last good checkpoint, from where examples come in another order."""
+        if self.faults.returns >= _MOST_RETURNS:
+            raise TrainingError(
+                f"{error}; the run went back {self.faults.returns} times, to another order of the"
+                " data each time: it is not the data"
+            ) from error
+        counters = self.faults.counters() | {"in_a_row": 0, "returns": self.faults.returns + 1}
+        self._saver.settle()
+        wait_for_all(self.world)  # nobody looks before the last save is on disk
+        found, _ = newest(checkpoints)
+        wait_for_all(self.world)
+        if found is not None:
+            self._load(found)
+        else:
+            fill_model(self.model, self.start, seed=self.settings.seed)
+            for tensor in self.optimizer.state.values():
+                tensor.zero_()
+            self.step = 0
+        self.faults = Faults(skips=True, **counters)
+        place = found.path.name if found else "the starting weights"
+        emit("fault", kind="returned", step=self.step, message=f"{error}; going back to {place}")
+
     def _scored_examples(self, phase: Phase) -> Examples:
         if self.data.is_learnt_by_heart:
             return self.examples[phase.number]
@@ -209,6 +242,8 @@ class PretrainWorker:
     ) -> str | None:
         settings = self.settings
         seed = derive(settings.seed, "phase", phase.number)
+        if self.faults.returns:
+            seed = derive(seed, "after return", self.faults.returns)
         batches = pretraining_batches(
             self.examples[phase.number],
             seed=seed,
@@ -247,6 +282,7 @@ class PretrainWorker:
             world=self.world,
             actions=actions,
             parts=phase.parts,
+            faults=self.faults,
         )
 
     def _is_due(self, phase: Phase, step: int, every: Duration, *, since: float) -> bool:
@@ -300,6 +336,7 @@ class PretrainWorker:
                 "scores": {str(number): dict(m) for number, m in self.scores.items()},
                 "best_mlm_loss": self._best,
                 "verdict": self.verdict,
+                "faults": self.faults.counters(),
                 "phases": self._numbers(),
             },
             model=self.model.state_dict(),
@@ -343,3 +380,4 @@ class PretrainWorker:
         self.scores = {int(n): dict(m) for n, m in checkpoint.state["scores"].items()}
         self._best = checkpoint.state["best_mlm_loss"]
         self.verdict = checkpoint.state["verdict"]
+        self.faults = Faults(skips=self.faults.skips, **checkpoint.state["faults"])

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from demo_bert.commands.pretraining_plan import Phase
 from demo_bert.commands.run_records import WARM_UP_STEPS, wall_s
 from demo_bert.model.flops import TRAINING_FACTOR, pretraining_flops
 from demo_bert.report.events import last_steps, read_events
@@ -63,24 +64,27 @@ def pretraining_results(
         "metrics": {
             **metrics,
             "split": worker.split,
-            "phases": [
-                {
-                    "name": f"phase {phase.number}",
-                    "steps": min(worker.step, phase.end_step) - phase.first_step,
-                    "max_seq_length": phase.max_seq_length,
-                    "global_batch_size": phase.global_batch_size,
-                    "learning_rate": phase.learning_rate,
-                    "objectives": phase.objectives,
-                    "metrics": dict(worker.scores.get(phase.number, {})),
-                    "baseline": vars(b) if (b := worker.baseline(phase)) else {},
-                }
-                for phase in begun
-            ],
+            "phases": [_phase(worker, phase) for phase in begun],
         },
         "verdict": worker.verdict,
         "throughput": _throughput(worker, events),
         "wall_s": wall_s(events, started),
         "data": record["data"],
+    }
+
+
+def _phase(worker: "PretrainWorker", phase: Phase) -> dict[str, Any]:
+    """A phase's entry in `metrics`."""
+    baseline = worker.baseline(phase)
+    return {
+        "name": f"phase {phase.number}",
+        "steps": min(worker.step, phase.end_step) - phase.first_step,
+        "max_seq_length": phase.max_seq_length,
+        "global_batch_size": phase.global_batch_size,
+        "learning_rate": phase.learning_rate,
+        "objectives": phase.objectives,
+        "metrics": dict(worker.scores.get(phase.number, {})),
+        "baseline": vars(baseline) if baseline else {},
     }
 
 

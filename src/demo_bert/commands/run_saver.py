@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from demo_bert.checkpoint import Outcome, Saver
-from demo_bert.errors import DiskError
+from demo_bert.errors import DemoBertError, DiskError
 from demo_bert.hardware.cpu import CpuBackend
 from demo_bert.settings import TrainingSettings
 
@@ -58,10 +58,10 @@ class RunSaver:
         )
         try:
             yield
-        except Exception:
-            self._tell(self._saver.wait())
+        except DemoBertError:
+            self.settle()
             raise
-        self._tell(self._saver.wait())
+        self.settle()
         if self._failure is not None:
             raise DiskError(self._failure)
 
@@ -100,6 +100,11 @@ class RunSaver:
         """Records the saves that have ended since it was last called."""
         if self._saver is not None:
             self._tell(self._saver.finished())
+
+    def settle(self) -> None:
+        """Waits for the save in flight, and records it."""
+        if self._saver is not None:
+            self._tell(self._saver.wait())
 
     def _tell(self, outcomes: list[Outcome]) -> None:
         assert self._saver is not None and self._emit is not None

@@ -28,7 +28,7 @@ from demo_bert.optim import make_optimizer, make_schedule
 from demo_bert.run_directory import RunDirectory
 from demo_bert.settings import TrainingSettings
 from demo_bert.tasks.task import Scores, Task, TaskData
-from demo_bert.training import Actions, train
+from demo_bert.training import Actions, Faults, train
 
 _EVALUATION_TOKENS = 8192
 
@@ -63,6 +63,7 @@ class Worker:
         self.start, self.data, self.backend, self.world = start, data, backend, world
         self.step = 0
         self.scores: Scores | None = None
+        self.faults = Faults(skips=settings.on_nonfinite == "skip")
         self._saver = RunSaver(settings, is_first=world.is_first)
         self._evaluated_at = time.monotonic()
         self.dtype = cast(Dtype, settings.dtype)
@@ -135,6 +136,18 @@ class Worker:
             emit(event, **fields)
             self._saver.tell()
 
+        with self._saver.opened(checkpoints, emit=emit):
+            reason = self._train(record, stop_reason)
+            if reason is not None:
+                if self._saver.saved_step != self.step:
+                    self._save(self.step)
+            elif self.scores is None:  # the last checkpoint was of the last step
+                self._evaluate(self.step, emit=record)
+        return reason
+
+    def _train(
+        self, record: Callable[..., None], stop_reason: Callable[[], str | None]
+    ) -> str | None:
         plan = self.plan
         fill_up = None
         if self._sizes is not None:
@@ -164,28 +177,22 @@ class Worker:
             ),
             stop_reason=stop_reason,
         )
-        with self._saver.opened(checkpoints, emit=emit):
-            reason = train(
-                self.model,
-                self.optimizer,
-                batches=ahead(batches),
-                num_steps=plan.num_steps,
-                loss_sum=self.task.loss_sum,
-                schedule=self.schedule,
-                peak_rate=plan.learning_rate,
-                clip_norm=self.settings.clip_norm or None,
-                dtype=self.dtype,
-                seed=self.settings.seed,
-                backend=self.backend,
-                world=self.world,
-                actions=actions,
-            )
-            if reason is not None:
-                if self._saver.saved_step != self.step:
-                    self._save(self.step)
-            elif self.scores is None:  # the last checkpoint was of the last step
-                self._evaluate(self.step, emit=record)
-        return reason
+        return train(
+            self.model,
+            self.optimizer,
+            batches=ahead(batches),
+            num_steps=plan.num_steps,
+            loss_sum=self.task.loss_sum,
+            schedule=self.schedule,
+            peak_rate=plan.learning_rate,
+            clip_norm=self.settings.clip_norm or None,
+            dtype=self.dtype,
+            seed=self.settings.seed,
+            backend=self.backend,
+            world=self.world,
+            actions=actions,
+            faults=self.faults,
+        )
 
     def write_products(self, directory: RunDirectory) -> None:
         """Writes the Hugging Face directory and the predictions.
@@ -269,7 +276,11 @@ class Worker:
     def _save(self, step: int) -> None:
         self._saver.save(
             step,
-            state={"examples_consumed": step * self.plan.global_batch_size, **self._numbers()},
+            state={
+                "examples_consumed": step * self.plan.global_batch_size,
+                "faults": self.faults.counters(),
+                **self._numbers(),
+            },
             model=self.model.state_dict(),
             optimizer=self.optimizer.state,
         )
@@ -301,6 +312,7 @@ class Worker:
             for name, tensor in checkpoint.tensors("optimizer").items():
                 self.optimizer.state[name].copy_(tensor)
         self.step = self._saver.saved_step = checkpoint.step
+        self.faults = Faults(skips=self.faults.skips, **checkpoint.state.get("faults", {}))
 
     def _meet_all_shapes(self) -> None:
         """Shows every fixed shape to the device before the first step, which then compiles none."""

@@ -37,3 +37,19 @@ def split_by_decay(names: Iterable[str]) -> tuple[list[str], list[str]]:
     """
     everything = list(names)
     return [n for n in everything if decays(n)], [n for n in everything if not decays(n)]
+
+
+def num_parts(name: str) -> int:
+    """How many published tensors one of ours holds, one after the other along its first dimension.
+
+    Args:
+        name: A parameter's name in our models.
+
+    Returns:
+        3 for query, key and value in one, else 1.
+
+    Example:
+        >>> num_parts("bert.layers.0.attention.qkv.weight"), num_parts("classifier.weight")
+        (3, 1)
+    """
+    return 3 if name.endswith((".qkv.weight", ".qkv.bias")) else 1

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from demo_bert.optim.groups import decays
+from demo_bert.optim.groups import decays, num_parts
 
 _FUSED = ("cpu", "cuda")
 
@@ -101,8 +101,12 @@ class Lamb:
             )
         scaled = [place for place, name in enumerate(names) if self._has_ratio[name]]
         if scaled:
-            chosen = [directions[place] for place in scaled]
-            norms = torch.stack(torch._foreach_norm([weights[place] for place in scaled]))
+            # Query, key and value are one tensor here and three in the published models.
+            chosen, sizes = (
+                [part for at in scaled for part in tensors[at].chunk(num_parts(names[at]))]
+                for tensors in (directions, weights)
+            )
+            norms = torch.stack(torch._foreach_norm(sizes))
             lengths = torch.stack(torch._foreach_norm(chosen))
             ratios = torch.where((norms > 0) & (lengths > 0), norms / lengths, 1.0)
             torch._foreach_mul_(chosen, list(ratios.unbind()))
