@@ -31,6 +31,7 @@ COMMANDS: dict[str, Command] = {
         group="Train",
         examples=(
             "demo_bert finetuning -d bf16 -m minilm -t mrpc",
+            "demo_bert finetuning -d bf16 -m base -t squad -b 32 -s 384",
             "demo_bert finetuning -d fp32 -m base --dataset-path reviews.csv -e 2",
             "demo_bert finetuning -o runs/mine          # goes on where it stopped",
         ),
@@ -80,6 +81,7 @@ COMMANDS: dict[str, Command] = {
         examples=(
             'demo_bert predict runs/mine --text "It rains." --text-b "It is wet."',
             "demo_bert predict runs/mine --input pairs.tsv -o answers.tsv",
+            'demo_bert predict runs/squad --question "Where?" --context-file passage.txt',
         ),
     ),
     "report": Command(

@@ -51,8 +51,8 @@ def scores_v1(gold: Gold, predictions: Mapping[str, str]) -> dict[str, float]:
         `exact_match` and `f1`.
 
     Example:
-        >>> scores_v1({"q": ["the Denver Broncos"]}, {"q": "Broncos"})
-        {'exact_match': 0.0, 'f1': 66.66666666666667}
+        >>> scores_v1({"q": ["the Denver Broncos"]}, {"q": "Denver Nuggets"})
+        {'exact_match': 0.0, 'f1': 50.0}
     """
     exact = f1 = 0.0
     for question, answers in gold.items():
