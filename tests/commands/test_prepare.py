@@ -92,11 +92,45 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert err.count("\n") == 1
 
 
-def test_what_is_not_here_yet_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["prepare", "vocab", "-o", "x"]) == 2
-    assert (
-        "prepare vocab is not here yet; there are verify, inspect, merge" in capsys.readouterr().err
-    )
+def test_what_is_not_here_yet_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prepare", "inspect", str(tmp_path), "--examples", "2"]) == 2
+    assert "inspect shows no examples yet; leave it out" in capsys.readouterr().err
+
+
+def test_a_trained_vocabulary_serves_a_store(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["prepare", "vocab", "--text", str(text), "--size", "120", "-o"]
+    assert main([*command, str(tmp_path / "v"), "--cased"]) == 0
+    vocabulary = tmp_path / "v" / "vocab.txt"
+    entries = vocabulary.read_text("utf-8").splitlines()
+    assert entries[:5] == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    assert "The" in entries
+    assert f"{len(entries)} entries" in capsys.readouterr().out
+    assert main([*command, str(tmp_path / "again"), "--cased"]) == 0
+    assert (tmp_path / "again" / "vocab.txt").read_bytes() == vocabulary.read_bytes()
+    store = ["prepare", "--text", str(text), "--vocab", str(vocabulary), "-o", str(tmp_path / "s")]
+    assert main(store) == 0
+    manifest = json.loads((tmp_path / "s" / "manifest.json").read_text("utf-8"))
+    assert manifest["vocabulary"]["do_lower_case"] is False
+    assert manifest["unknown_fraction"] == 0
+
+
+def test_an_extended_vocabulary_keeps_its_ids_and_adds_the_most_useful_words(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = tmp_path / "vocab.txt"
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    entries = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{x}" for x in letters)]
+    old.write_text("".join(f"{entry}\n" for entry in [*entries, *"0123456789.,"]), "utf-8")
+    command = ["prepare", "vocab", "--text", str(text), "--extend", str(old), "-o"]
+    assert main([*command, str(tmp_path / "v"), "--size", "70"]) == 2
+    assert "has 69 entries already" not in capsys.readouterr().err
+    assert main([*command, str(tmp_path / "v"), "--size", "110"]) == 0
+    found = (tmp_path / "v" / "vocab.txt").read_text("utf-8").splitlines()
+    assert found[:69] == [*entries, *"0123456789.,"]
+    assert "valley" in found[69:]
+    assert main([*command, str(tmp_path / "w"), "--size", "101"]) == 0
 
 
 def test_a_request_to_stop_ends_with_75_and_the_same_command_goes_on(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`prepare`: raw text to a token store; `verify`, `inspect` and `merge` beside it.
+"""`prepare`: raw text to a token store; `verify`, `inspect`, `merge` and `vocab` beside it.
 
     demo_bert prepare --wikipedia enwiki.xml.bz2 --books novels -o store
     demo_bert prepare verify store
@@ -21,6 +21,7 @@ ACTIONS: Mapping[str | None, str] = {
     "verify": "demo_bert.commands.prepare_verify",
     "inspect": "demo_bert.commands.prepare_inspect",
     "merge": "demo_bert.commands.prepare_merge",
+    "vocab": "demo_bert.commands.prepare_vocab",
 }
 """Action -> its module, with `run(settings)`."""
 
@@ -48,8 +49,7 @@ def run(settings: PrepareSettings, origins: Mapping[str, Origin], argv: Sequence
             f"{origins.get('hosts', 'hosts')}: prepare on several hosts is not here yet; leave it"
             " out"
         )
-    if settings.action not in ACTIONS:
-        there = ", ".join(name for name in ACTIONS if name)
-        raise UsageError(f"prepare {settings.action} is not here yet; there are {there}")
+    if settings.action == "inspect" and origins["examples"].source != "default":
+        raise UsageError(f"{origins['examples']}: inspect shows no examples yet; leave it out")
     import_module(ACTIONS[settings.action]).run(settings)
     return 0

@@ -19,7 +19,7 @@ from demo_bert.corpus import sources
 from demo_bert.corpus.document import Paragraphs, Piece, Tally
 from demo_bert.corpus.fingerprints import NUM_HASHES, Signatures, text_hash
 from demo_bert.corpus.sentences import split
-from demo_bert.corpus.word_pieces import WordPieces, words_of
+from demo_bert.corpus.word_pieces import WordPieces
 from demo_bert.errors import DataError, DiskError
 from demo_bert.files import sha256_of, write_text
 
@@ -92,12 +92,13 @@ class PartWriter:
         Args:
             paragraphs: Of the document.
         """
-        words = [
-            found
-            for sentence in split(paragraphs, language=self._rules.language).sentences
-            if (found := words_of(sentence))
+        look_up = self._rules.word_pieces
+        sentences = split(paragraphs, language=self._rules.language).sentences
+        pieces = [
+            (words, ids)
+            for words in map(look_up.words_of, sentences)
+            if (ids := look_up.ids_of(words))
         ]
-        pieces = [(one, ids) for one in words if (ids := self._rules.word_pieces(one))]
         if not pieces:
             self._counts["documents without text"] += 1
             return

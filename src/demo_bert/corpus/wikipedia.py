@@ -18,10 +18,8 @@ _PLAIN_RANGE_BYTES = 32 << 20
 _PACKED_RANGE_BYTES = 8 << 20
 _PAGE = b"<page>"
 _PAGE_END = b"</page>"
-_TEXT = re.compile(rb"<text\b[^>]*?(?:/>|>(.*?)</text>)", re.DOTALL)
 _TITLE = re.compile(rb"<title>([^<]*)</title>")
 _NAMESPACE = re.compile(rb"<ns>(-?\d+)</ns>")
-_REDIRECT = re.compile(rb"<redirect\b")
 _REDIRECT_MARKUP = re.compile(r"\s*#redirect", re.IGNORECASE)
 _DISAMBIGUATION = re.compile(
     r"\{\{\s*(?:disambig\w*|dab|hndis|geodis|[\w -]+[ -]disambiguation|disambiguation[\w -]*"
@@ -91,20 +89,19 @@ def read(piece: Piece, *, tally: Tally) -> Iterator[Paragraphs]:
 def _article(page: bytes, tally: Tally) -> Paragraphs | None:
     """The page's prose; None where it is left out, which is counted."""
     end = page.find(_PAGE_END)
-    # A revision may come several times; the last is the newest.
-    texts = _TEXT.findall(page, 0, end) if end >= 0 else []
+    text = _last_text(page[:end]) if end >= 0 else None
     title = _TITLE.search(page)
-    if not texts or title is None:
+    if text is None or title is None:
         tally["damaged pages skipped"] += 1
         return None
     namespace = _NAMESPACE.search(page, 0, end)
     if namespace is not None and namespace[1] != b"0":
         tally["pages of other namespaces"] += 1
         return None
-    if _REDIRECT.search(page, 0, page.find(b"<revision>")):
+    if page.find(b"<redirect", 0, page.find(b"<revision>")) >= 0:
         tally["redirects"] += 1
         return None
-    markup = _decoded(texts[-1], tally)
+    markup = _decoded(text, tally)
     name = _decoded(title[1], tally)
     kind = _left_out(name, markup)
     paragraphs = None if kind else paragraphs_of(markup)
@@ -114,6 +111,18 @@ def _article(page: bytes, tally: Tally) -> Paragraphs | None:
         kind = "lists"
     tally[kind or "articles"] += 1
     return None if kind else paragraphs
+
+
+def _last_text(page: bytes) -> bytes | None:
+    """The text of the newest revision, which is the last; None where there is no whole one."""
+    begin = page.rfind(b"<text")
+    start = page.find(b">", begin) + 1
+    if begin < 0 or not start:
+        return None
+    if page[start - 2 : start] == b"/>":
+        return b""
+    end = page.find(b"</text>", start)
+    return page[start:end] if end >= 0 else None
 
 
 def _left_out(title: str, markup: str) -> str | None:
@@ -126,11 +135,14 @@ def _left_out(title: str, markup: str) -> str | None:
 
 def _is_list(title: str, paragraphs: Paragraphs, markup: str) -> bool:
     """Whether a page has far more items than prose, which a list has sooner by its title."""
-    num_items = len(_LIST_LINE.findall(markup))
     num_words = sum(paragraph.count(" ") for paragraph in paragraphs)
-    if _LIST_TITLE.match(title):
+    is_list_by_title = _LIST_TITLE.match(title) is not None
+    if not is_list_by_title and num_words >= _FEW_WORDS:
+        return False
+    num_items = len(_LIST_LINE.findall(markup))
+    if is_list_by_title:
         return num_words < _LISTS_WORDS_AN_ITEM * num_items
-    return num_items > _MANY_ITEMS and num_words < min(3 * num_items, _FEW_WORDS)
+    return num_items > _MANY_ITEMS and num_words < 3 * num_items
 
 
 def _decoded(data: bytes, tally: Tally) -> str:

@@ -9,17 +9,16 @@ import json
 import re
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 _MOST_WORDS = 400_000
 _MOST_CACHED_CHARACTERS = 64
 _PYTHONS_OWN_SPACES = re.compile(r"[\x0b\x0c\x1c-\x1f\x85]")
 """Where Python splits, and BERT's rules drop the character and join what it stands between."""
+
+_MARKS = tuple((mark, f" {mark} ") for mark in ",.()\";:-'")
+_OTHER_MARKS = "\u2018\u2019\u201c\u201d\u2013\u2014"
 
 _PARTS = re.compile(r"[A-Za-z0-9]+|[^A-Za-z0-9]")
 """What BERT's rules make of ASCII: runs of letters and digits, and each other character alone."""
@@ -28,55 +27,57 @@ _PARTS = re.compile(r"[A-Za-z0-9]+|[^A-Za-z0-9]")
 class _Words(dict[str, bytes]):
     """Word -> its ids as bytes; a word that is missing is looked up."""
 
-    def __init__(self, tokenizer: "Tokenizer", dtype: np.dtype[np.unsignedinteger]) -> None:
+    def __init__(self, description: str, dtype: np.dtype[np.unsignedinteger]) -> None:
+        from tokenizers import Tokenizer
+
         super().__init__()
-        description = json.loads(tokenizer.to_str())
-        self._tokenizer = tokenizer
+        self._tokenizer = Tokenizer.from_str(description)
+        self._tokenizer.encode_special_tokens = True
         self._dtype = dtype
-        self._is_lower_case: bool = description["normalizer"]["lowercase"]
-        self._unknown: str = description["model"]["unk_token"]
-        self._longest: int = description["model"]["max_input_chars_per_word"]
-        ids: dict[str, int] = description["model"]["vocab"]
-        self._pieces = {entry: np.array(place, dtype).tobytes() for entry, place in ids.items()}
+        content = json.loads(description)
+        model = content["model"]
+        self.is_lower_case: bool = content["normalizer"]["lowercase"]
+        self._longest: int = model["max_input_chars_per_word"]
+        pieces = {name: np.array(place, dtype).tobytes() for name, place in model["vocab"].items()}
+        self._unknown = pieces[model["unk_token"]]
+        self._first = pieces
+        self._inner = {name[2:]: ids for name, ids in pieces.items() if name.startswith("##")}
 
     def __missing__(self, word: str) -> bytes:
         if not (word.isascii() and word.isprintable()):
             ids = self._tokenizer.encode(word, add_special_tokens=False).ids
             found = np.array(ids, self._dtype).tobytes()
         elif word.isalnum():
-            found = self._longest_first(word.lower() if self._is_lower_case else word)
+            found = self._longest_first(word.lower() if self.is_lower_case else word)
         else:
             parts = _PARTS.findall(word)
-            found = self._character(word) if len(parts) == 1 else self._all(parts)
+            if len(parts) == 1:
+                found = self._first.get(word, self._unknown)
+            else:
+                found = b"".join(map(self.__getitem__, parts))
         if len(word) <= _MOST_CACHED_CHARACTERS:
             if len(self) >= _MOST_WORDS:
                 self.clear()
             self[word] = found
         return found
 
-    def _all(self, parts: Sequence[str]) -> bytes:
-        return b"".join(map(self.__getitem__, parts))
-
-    def _character(self, mark: str) -> bytes:
-        return self._pieces.get(mark, self._pieces[self._unknown])
-
     def _longest_first(self, word: str) -> bytes:
         """WordPiece of one word of ASCII letters and digits."""
-        unknown = self._pieces[self._unknown]
-        if len(word) > self._longest:
-            return unknown
-        found: list[bytes] = []
-        begin, prefix = 0, ""
-        while begin < len(word):
-            for end in range(len(word), begin, -1):
-                piece = self._pieces.get(prefix + word[begin:end])
-                if piece is not None:
+        length = len(word)
+        if length > self._longest:
+            return self._unknown
+        found = b""
+        begin, pieces = 0, self._first
+        while begin < length:
+            for end in range(length, begin, -1):
+                ids = pieces.get(word[begin:end])
+                if ids is not None:
                     break
             else:
-                return unknown
-            found.append(piece)
-            begin, prefix = end, "##"
-        return b"".join(found)
+                return self._unknown
+            found += ids
+            begin, pieces = end, self._inner
+        return found
 
 
 class WordPieces:
@@ -96,7 +97,30 @@ class WordPieces:
         """What travels: not the cache."""
         return {"_description": self._description, "_dtype": self._dtype}
 
-    def __call__(self, words: Sequence[str]) -> bytes:
+    def words_of(self, sentence: str) -> list[str]:
+        """The words and marks of a sentence, more or less: what has the same ids alone.
+
+        Args:
+            sentence: Any text.
+
+        Returns:
+            Words; punctuation that BERT's rules separate may still be on them.
+        """
+        if sentence.isascii():
+            if self._words.is_lower_case:
+                sentence = sentence.lower()
+        else:
+            for mark in _OTHER_MARKS:
+                sentence = sentence.replace(mark, f" {mark} ")
+        if not sentence.isprintable() and _PYTHONS_OWN_SPACES.search(sentence):
+            sentence = _PYTHONS_OWN_SPACES.sub("", sentence)
+        # A mark is a word of its own; without it, far more words were met before.
+        for mark, spaced in _MARKS:
+            if mark in sentence:
+                sentence = sentence.replace(mark, spaced)
+        return sentence.split()
+
+    def ids_of(self, words: Sequence[str]) -> bytes:
         """The ids of a sentence.
 
         Args:
@@ -109,26 +133,4 @@ class WordPieces:
 
     @cached_property
     def _words(self) -> _Words:
-        from tokenizers import Tokenizer
-
-        tokenizer = Tokenizer.from_str(self._description)
-        tokenizer.encode_special_tokens = True
-        return _Words(tokenizer, self._dtype)
-
-
-def words_of(sentence: str) -> list[str]:
-    r"""What stands between the spaces of a sentence.
-
-    Args:
-        sentence: Any text.
-
-    Returns:
-        Words, with their punctuation.
-
-    Example:
-        >>> words_of("It is\xa0wet, s\x0bo what?")
-        ['It', 'is', 'wet,', 'so', 'what?']
-    """
-    if not sentence.isprintable() and _PYTHONS_OWN_SPACES.search(sentence):
-        sentence = _PYTHONS_OWN_SPACES.sub("", sentence)
-    return sentence.split()
+        return _Words(self._description, self._dtype)
