@@ -174,7 +174,7 @@ class PreTraining(RunSession):
             self._announce_phase(phase, passes=passes)
         settings = worker.settings
         is_continued = settings.init_checkpoint != "random" and worker.phases[0].number == 1
-        if is_continued and self.origins["learning_rate"].source != "flag":
+        if is_continued and self.origins["learning_rate"].source == "default":
             _LOG.warning(
                 "the recipe's learning rate is meant for random weights; trained ones want a much"
                 " lower one: give --learning-rate"
