@@ -169,7 +169,14 @@ class PreTraining(RunSession):
             passes = phase.num_steps * phase.global_batch_size / num_examples
             epochs += passes
             self._announce_phase(phase, passes=passes)
-        if worker.settings.fast_perf_only:
+        settings = worker.settings
+        is_continued = settings.init_checkpoint != "random" and worker.phases[0].number == 1
+        if is_continued and self.origins["learning_rate"].source == "default":
+            _LOG.warning(
+                "the recipe's learning rate is meant for random weights; trained ones want a much"
+                " lower one: give --learning-rate"
+            )
+        if settings.fast_perf_only:
             _LOG.info("-fpo: small global batches, for measuring alone")
         warning = epochs_warning(epochs, is_meant=data.is_learnt_by_heart)
         if warning:

@@ -7,6 +7,7 @@ is read from the processor's flags, never from a clock, so that a run goes on as
 """
 
 import contextlib
+import ctypes
 import os
 import platform
 import re
@@ -26,6 +27,11 @@ _TOOL_TIMEOUT_S = 20
 # /proc/cpuinfo's names of instructions that multiply bfloat16: x86, then ARM.
 _BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 _INSTRUCTION_SETS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16")
+
+
+# Of glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_NEVER = 2**31 - 1
 
 
 class CpuBackend:
@@ -68,6 +74,7 @@ class CpuBackend:
     def prepare(self) -> None:
         """See `Backend.prepare`."""
         use_true_float32()
+        _keep_memory()
 
     def describe(self) -> dict[str, object]:
         """See `Backend.describe`."""
@@ -279,3 +286,18 @@ def _read(path: Path, pattern: str) -> str | None:
     except OSError:
         return None
     return None if match is None else match[1].strip()
+
+
+def _keep_memory() -> None:
+    """Lets the allocator keep what is freed; other C libraries than glibc are left as they are.
+
+    A step frees and takes the same large tensors again. Given back to the system they come back as
+    pages that have to be cleared one by one: 43 of 140 s of processor time in a pre-training run of
+    `tiny`, whose logits are wide (benchmarks/NOTES.md).
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(_M_MMAP_MAX, 0)
+    mallopt(_M_TRIM_THRESHOLD, _NEVER)
