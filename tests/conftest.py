@@ -75,13 +75,13 @@ def program(root: Path, capsys: pytest.CaptureFixture[str]) -> Program:
 
 @pytest.fixture
 def stop_at(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Steps at whose events the process gets a SIGTERM; the run stops one step later."""
+    """The run gets a SIGTERM during the step after one of these, and stops when that is done."""
     steps: list[int] = []
     add = TensorBoardWriter.add
 
     def read(self: TensorBoardWriter, event: dict[str, object]) -> None:
         add(self, event)
-        if event["event"] == "step" and event["step"] in steps:
+        if event["event"] == "step" and event["step"] - 1 in steps:
             signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(TensorBoardWriter, "add", read)

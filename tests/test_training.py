@@ -1,5 +1,6 @@
 """The training loop: the same update however a step is split, and nothing broken in the weights."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -209,7 +210,7 @@ def test_steps_after_a_state_was_put_back_are_the_same_to_the_bit() -> None:
     straight = Run(CONFIG)
     straight.train(micro_batch=5, num_steps=6)
     first, second = Run(CONFIG), Run(CONFIG)
-    first.train(micro_batch=5, num_steps=6, stop_reason=lambda: len(first.events) == 2 or None)
+    first.train(micro_batch=5, num_steps=6, stop_reason=lambda: len(first.events) == 3 or None)
     assert len(first.events) == 3
     second.model.load_state_dict(first.model.state_dict())
     for name, tensor in first.optimizer.state.items():
@@ -257,7 +258,9 @@ def test_a_loss_that_is_not_finite_never_reaches_the_weights(value: float, at: i
     good, bad = Run(CONFIG), Run(CONFIG)
     done = (at - 1) // 3  # three micro-batches to a step
     if done:
-        good.train(micro_batch=4, num_steps=4, stop_reason=lambda: "enough")
+        good.train(
+            micro_batch=4, num_steps=4, stop_reason=lambda: "enough" if good.events else None
+        )
         assert len(good.events) == 1
     with pytest.raises(TrainingError, match=f"step {done + 1}: the loss is not finite") as caught:
         bad.train(micro_batch=4, loss=poisoned(value, at=at))
@@ -389,10 +392,16 @@ def test_the_model_trains_again_after_an_evaluation() -> None:
     assert evaluated.bits() == plain.bits()
 
 
-def test_a_stop_comes_after_the_step_and_what_is_due_with_it() -> None:
+def heard_at(question: int) -> Callable[[], str | None]:
+    """Answers that somebody asked for a stop, from the given question on."""
+    questions = itertools.count(1)
+    return lambda: "SIGTERM" if next(questions) >= question else None
+
+
+def test_a_stop_in_the_last_micro_step_comes_after_the_step_and_what_is_due_with_it() -> None:
     run = Run()
     reason = run.train(
-        stop_reason=lambda: "SIGTERM" if len(run.events) == 1 else None,
+        stop_reason=heard_at(4),  # asked before and after the micro-batch of a step
         is_evaluation_due=lambda step: True,
         is_save_due=lambda step: True,
     )
@@ -401,9 +410,31 @@ def test_a_stop_comes_after_the_step_and_what_is_due_with_it() -> None:
     assert run.calls == ["evaluate 1", "save 1", "evaluate 2", "save 2"]
 
 
-def test_a_stop_at_the_last_step_is_the_end() -> None:
+@pytest.mark.parametrize("question", range(1, 9))
+def test_a_stop_within_a_step_drops_it_and_waits_for_no_further_micro_step(question: int) -> None:
+    """Three micro-batches to a step: asked before each of them, and after the last."""
+    straight, stopped = Run(CONFIG), Run(CONFIG)
+    computed = 0
+
+    def counted(model: nn.Module, batch: Batch) -> Tensor:
+        nonlocal computed
+        computed += 1
+        return loss_sum(model, batch)
+
+    reason = stopped.train(micro_batch=4, loss=counted, stop_reason=heard_at(question))
+    assert reason == "SIGTERM"
+    steps, rest = divmod(question, 4)
+    assert [event["step"] for event in stopped.events] == list(range(1, steps + 1))
+    assert computed == 3 * steps + max(0, rest - 1)
+    if steps:
+        straight.train(micro_batch=4, stop_reason=heard_at(4 * steps))
+    assert stopped.bits() == straight.bits()
+    assert all(parameter.grad is None for parameter in stopped.model.parameters())
+
+
+def test_a_stop_in_the_last_step_is_the_end() -> None:
     run = Run()
-    assert run.train(num_steps=1, stop_reason=lambda: "SIGTERM") is None
+    assert run.train(num_steps=1, stop_reason=heard_at(2)) is None
     assert len(run.events) == 1
 
 

@@ -2,8 +2,9 @@
 
 Order of events in a step: micro-steps (forward, backward), gradients summed over workers, check
 for non-finite values, clipping, update, `step` event; then, where due, evaluation and checkpoint;
-then stop requests. Weights and moments change only at the update, and a value that is not finite
-never comes so far.
+then stop requests, which are also heard before each micro-step: the unfinished step is dropped, and
+done again when the run goes on. Weights and moments change only at the update, and a value that is
+not finite never comes so far.
 """
 
 import math
@@ -130,11 +131,14 @@ def train(
     loss_total = torch.zeros(len(parts), device=device)
     each: dict[int, Tensor] = {}  # losses of this worker's micro-batches of the step
     counts: Tensor | None = None
+    reason: str | None = None
     started = time.perf_counter()
     for micro in batches:
         if counts is None:
             counts = _counts(micro, parts, world=world, device=device)
-        if micro.batch is not None:
+        reason = reason or actions.stop_reason()
+        is_cut = reason is not None  # before the step's last micro-batch: it is dropped
+        if micro.batch is not None and not is_cut:
             backend.seed(derive(seed, "dropout", micro.step, micro.index))
             batch = micro.batch.to(device)
             with backend.autocast(dtype):
@@ -147,12 +151,15 @@ def train(
         if not micro.is_last:
             continue
         step = micro.step
+        reason = reason or actions.stop_reason()
+        tokens, num_stopping, num_cut, *means = sum_numbers(
+            [num_tokens, reason is not None, is_cut, *loss_total.tolist()], world, device
+        )
+        if num_cut:
+            _drop_gradients(parameters)
+            return reason or "another worker"
         is_broken = world.world_size > 1 and not math.isfinite(_global_norm(parameters))
         sum_gradients(parameters, world)
-        reason = actions.stop_reason()
-        tokens, num_stopping, *means = sum_numbers(
-            [num_tokens, reason is not None, *loss_total.tolist()], world, device
-        )
         mean_loss = sum(means)
         norm = _global_norm(parameters)
         rate = peak_rate * schedule(step)
@@ -176,8 +183,7 @@ def train(
                 first_example=step * micro.num_rows,
                 skipped=faults.skips,
             )
-        for parameter in parameters:
-            parameter.grad = None
+        _drop_gradients(parameters)
         if not is_finite:
             _count_fault(faults, step=step, where=where)
         backend.step_boundary()
@@ -221,6 +227,11 @@ def _counts(
         (num_masked,) = sum_numbers([micro.own_masked], world, device)
     numbers = [max(1.0, num_masked) if p in PER_MASKED_TOKEN else micro.num_rows for p in parts]
     return torch.tensor(numbers, dtype=torch.float32, device=device)
+
+
+def _drop_gradients(parameters: list[Tensor]) -> None:
+    for parameter in parameters:
+        parameter.grad = None
 
 
 def _global_norm(parameters: list[Tensor]) -> float:

@@ -36,14 +36,14 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 
 @pytest.mark.parametrize("is_rounded", [0, 1])
-@pytest.mark.parametrize(("batch_size", "length"), [(64, 128), (8, 512)])
+@pytest.mark.parametrize(("batch_size", "length"), [(32, 128), (4, 512)])
 def test_the_forecast_is_enough_and_not_twice_too_much(
     batch_size: int, length: int, is_rounded: int
 ) -> None:
     argv = [sys.executable, "-c", WORKER, str(batch_size), str(length), str(is_rounded)]
     done = subprocess.run(argv, env=ENVIRONMENT, capture_output=True, text=True, check=True)
     forecast = training_bytes(SHAPE, batch_size=batch_size, max_seq_length=length)
-    assert 0.6 * forecast < int(done.stdout) < forecast
+    assert 0.5 * forecast < int(done.stdout) < forecast
 
 
 def test_more_of_anything_needs_more() -> None:

@@ -11,7 +11,7 @@ _EACH_WEIGHT = 16
 """Bytes of a weight: float32 weight, gradient and two moments."""
 _EACH_ACTIVATION = 96
 """Bytes for each token, layer and hidden unit; measured 75 to 91 on CPU (benchmarks/NOTES.md)."""
-_EACH_SCORE = 12
+_EACH_SCORE = 16
 """Bytes for each pair of tokens of an example, layer and head: attention weights, their mask."""
 
 
