@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -92,9 +93,27 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert err.count("\n") == 1
 
 
-def test_what_is_not_here_yet_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["prepare", "inspect", str(tmp_path), "--examples", "2"]) == 2
-    assert "inspect shows no examples yet; leave it out" in capsys.readouterr().err
+def test_inspect_shows_training_examples_with_what_is_to_be_predicted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, texts = tmp_path / "s", tmp_path / "texts"
+    texts.mkdir()
+    for name in ("harbour", "mountain", "garden", "railway", "kitchen"):
+        said = (f"The {name} was seen by {count} people from the north." for count in range(60))
+        (texts / f"{name}.txt").write_text(" ".join(said))
+    assert main(["prepare", "--text", str(texts), "-o", str(store), "--dedupe", "off"]) == 0
+    shown = []
+    for options in (("--examples", "2", "-s", "32"), ("--examples", "0")):
+        capsys.readouterr()
+        assert main(["prepare", "inspect", str(store), *options]) == 0
+        shown.append(capsys.readouterr().out)
+    assert len(re.findall(r"training example \d: \d+ tokens, the second segment is", shown[0])) == 2
+    examples = shown[0].split("training example")[1:]
+    for example in examples:
+        assert "[CLS] " in example
+        assert example.count("[SEP]") in (1, 2)
+        assert 1 <= len(re.findall(r"\{\S+>\S+\}", example)) <= 5, "15 % of at most 32"
+    assert "training example" not in shown[1]
 
 
 def test_a_trained_vocabulary_serves_a_store(

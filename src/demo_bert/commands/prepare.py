@@ -49,7 +49,5 @@ def run(settings: PrepareSettings, origins: Mapping[str, Origin], argv: Sequence
             f"{origins.get('hosts', 'hosts')}: prepare on several hosts is not here yet; leave it"
             " out"
         )
-    if settings.action == "inspect" and origins["examples"].source != "default":
-        raise UsageError(f"{origins['examples']}: inspect shows no examples yet; leave it out")
     import_module(ACTIONS[settings.action]).run(settings)
     return 0

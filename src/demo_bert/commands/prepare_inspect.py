@@ -1,14 +1,26 @@
-"""`prepare inspect STORE...`: what stores hold."""
+"""`prepare inspect STORE...`: what stores hold, and what training makes of it."""
 
+import sys
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from demo_bert.corpus.statistics import LENGTH_LIMITS, Statistics, statistics_of
 from demo_bert.corpus.store import TokenStore, open_store
+from demo_bert.data.masking import pieces_of
+from demo_bert.data.packing import Batch
+from demo_bert.data.pairs import PairSource
+from demo_bert.data.pretraining import Examples
+from demo_bert.errors import DataError, ModelError
 from demo_bert.model.vocabulary import read_vocabulary
 from demo_bert.report.console import say
 from demo_bert.settings import PrepareSettings
 
 _BAR = 40
+_WIDTH = 100
+_LENGTH = 128
 
 
 def run(settings: PrepareSettings) -> None:
@@ -25,6 +37,48 @@ def run(settings: PrepareSettings) -> None:
         store = open_store(Path(name))
         vocabulary = read_vocabulary(store.vocabulary_path)
         say(_lines(store, statistics_of(store, vocabulary)))
+        if settings.examples:
+            say(_shown_examples(store, vocabulary, settings))
+
+
+def _shown_examples(
+    store: TokenStore, vocabulary: Sequence[str], settings: PrepareSettings
+) -> list[str]:
+    """The first training examples of an epoch, pieces to predict marked with what stands there."""
+    length = settings.max_seq_length or _LENGTH
+    try:
+        source = PairSource(store.shards, max_seq_length=length, seed=settings.seed)
+        examples = Examples(source, pieces_of(vocabulary), length)
+    except (DataError, ModelError) as error:
+        return ["", f"no training examples: {error}"]
+    count = min(settings.examples, len(examples))
+    if not count:
+        return ["", "no training examples: the store is too small"]
+    rows = np.arange(count)
+    pairs = examples.pairs(np.zeros(count, np.int64), rows)
+    is_coloured = sys.stdout.isatty()
+    lines: list[str] = []
+    for row in rows:
+        batch = examples.batch(pairs[row : row + 1])
+        relation = "random" if bool(batch.labels[0]) else "what follows"
+        heading = f"training example {row}: {batch.num_tokens} tokens, the second segment is"
+        text = _marked(batch, vocabulary, is_coloured=is_coloured)
+        lines += ["", f"{heading} {relation}", *textwrap.wrap(text, _WIDTH)]
+    return lines
+
+
+def _marked(batch: Batch, vocabulary: Sequence[str], *, is_coloured: bool) -> str:
+    """The pieces of one example; `{harbour>[MASK]}` is to be predicted where [MASK] stands."""
+    assert batch.masked_tokens is not None and batch.masked_labels is not None
+    predicted = dict(zip(batch.masked_tokens.tolist(), batch.masked_labels.tolist(), strict=True))
+    before, after = ("\x1b[1;33m", "\x1b[0m") if is_coloured else ("", "")
+    words: list[str] = []
+    for place, number in enumerate(batch.input_ids.tolist()):
+        piece = vocabulary[number]
+        if place in predicted:
+            piece = f"{before}{{{vocabulary[predicted[place]]}>{piece}}}{after}"
+        words.append(piece)
+    return " ".join(words)
 
 
 def _lines(store: TokenStore, found: Statistics) -> list[str]:
