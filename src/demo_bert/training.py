@@ -157,7 +157,7 @@ def train(
         )
         if num_cut:
             _drop_gradients(parameters)
-            return reason or "another worker"
+            return reason or actions.stop_reason() or "another worker"
         is_broken = world.world_size > 1 and not math.isfinite(_global_norm(parameters))
         sum_gradients(parameters, world)
         mean_loss = sum(means)
@@ -210,7 +210,7 @@ def train(
         if actions.is_save_due(done):
             actions.save(done)
         if num_stopping and done < num_steps:
-            return reason or "another worker"
+            return reason or actions.stop_reason() or "another worker"
         num_tokens, counts = 0, None
         each.clear()
         loss_total = torch.zeros(len(parts), device=device)
