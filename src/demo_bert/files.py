@@ -1,11 +1,14 @@
-"""Files: read strictly, written whole or not at all, hashed."""
+"""Files: read strictly, written whole or not at all, hashed, held by one process."""
 
+import fcntl
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from demo_bert.errors import DataError, DiskError
+from demo_bert.errors import DataError, DiskError, RunDirectoryError
 
 _CHUNK_BYTES = 1 << 20
 
@@ -93,6 +96,36 @@ def sync_directory(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def held(lock: Path, *, busy: str) -> Iterator[None]:
+    """Holds a directory by a lock in it, which dies with its owner; the directory is made.
+
+    Args:
+        lock: The lock's file; it names the owner's process.
+        busy: What another owner does there, and what to do, for its message.
+
+    Raises:
+        RunDirectoryError: Another process holds it.
+        DiskError: It cannot be made or written.
+    """
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise DiskError(f"-o {lock.parent}: cannot be written ({error.strerror})") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            owner = os.pread(handle, 20, 0).decode("ascii", "replace").strip() or "unknown"
+            raise RunDirectoryError(f"-o {lock.parent}: process {owner} {busy}") from error
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        yield
     finally:
         os.close(handle)
 

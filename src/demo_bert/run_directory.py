@@ -3,9 +3,7 @@
 Standard library alone at import.
 """
 
-import fcntl
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from demo_bert.errors import DiskError, RunDirectoryError
-from demo_bert.files import write_text
+from demo_bert.files import held, write_text
 
 _BEFORE_THE_RECORD = re.compile(r"run\.lock|logs|\.run\.json\..*|seed-\d+")
 """What a run makes before its run.json; a directory with nothing else holds no run yet."""
@@ -91,25 +89,9 @@ class RunDirectory:
             RunDirectoryError: Another process holds it.
             DiskError: It cannot be made or written.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path / "run.lock", os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise DiskError(f"-o {self.path}: cannot be written ({error.strerror})") from error
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                owner = os.pread(handle, 20, 0).decode("ascii", "replace").strip()
-                raise RunDirectoryError(
-                    f"-o {self.path}: process {owner or 'unknown'} is at work in it; wait for it"
-                    " or give another directory"
-                ) from error
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        busy = "is at work in it; wait for it or give another directory"
+        with held(self.path / "run.lock", busy=busy):
             yield
-        finally:
-            os.close(handle)
 
 
 def beside(path: Path) -> Path:

@@ -18,7 +18,6 @@ LONG_FUNCTIONS: dict[str, str] = {
     "commands/pretrain_worker.py PretrainWorker.__init__": "each part of a worker, made once",
     "commands/pretrain_worker.py PretrainWorker._train_phase": "the loop's parts, wired once",
     "commands/pretraining_plan.py _phase": "one number after the other, each from those before",
-    "commands/pretraining_records.py pretraining_results": "the table of a file's fields",
     "commands/run_plan.py plan_run": "one number after the other, each from those before",
     "commands/saved_model.py answer": "what evaluate and predict share, in its order",
     "commands/worker.py Worker._train": "the loop's parts, wired once",

@@ -7,20 +7,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import torch
-
 from demo_bert.checkpoint import Checkpoint, newest
 from demo_bert.choices import Duration
 from demo_bert.commands.held_out import Unigram, loss_of, score, unigram_baseline, verdict
 from demo_bert.commands.pretraining_data import PretrainingData, scored_rows
 from demo_bert.commands.pretraining_plan import Phase
-from demo_bert.commands.pretraining_records import pretraining_results
-from demo_bert.commands.run_saver import RunSaver
+from demo_bert.commands.pretraining_results import pretraining_results
+from demo_bert.commands.run_saver import RunSaver, is_due, take_up
 from demo_bert.commands.starting_weights import StartingWeights, fill_model
 from demo_bert.data.loader import ahead
 from demo_bert.data.pretraining import Examples, pretraining_batches
-from demo_bert.distributed import World, sum_numbers, wait_for_all
-from demo_bert.errors import RunDirectoryError, TrainingError
+from demo_bert.distributed import World, wait_for_all
+from demo_bert.errors import TrainingError
 from demo_bert.hardware import Backend, Dtype
 from demo_bert.model.convert import save_model_directory
 from demo_bert.model.heads import PreTrainer
@@ -255,16 +253,15 @@ class PretrainWorker:
             world_size=self.world.world_size,
         )
         every = Duration(steps=max(1, phase.num_steps // _EVALUATIONS_OF_A_PHASE))
+        due = partial(is_due, last_step=phase.num_steps, world=self.world, backend=self.backend)
         actions = Actions(
             emit=emit,
             evaluate=lambda step: self._evaluate(phase, step, emit=emit),
             save=partial(self._save, phase),
-            is_evaluation_due=lambda step: self._is_due(
-                phase, step, settings.eval_every or every, since=self._evaluated_at
+            is_evaluation_due=lambda step: due(
+                step, settings.eval_every or every, since=self._evaluated_at
             ),
-            is_save_due=lambda step: self._is_due(
-                phase, step, settings.save_every, since=self._saver.saved_at
-            ),
+            is_save_due=lambda step: due(step, settings.save_every, since=self._saver.saved_at),
             stop_reason=stop_reason,
         )
         return train(
@@ -284,17 +281,6 @@ class PretrainWorker:
             parts=phase.parts,
             faults=self.faults,
         )
-
-    def _is_due(self, phase: Phase, step: int, every: Duration, *, since: float) -> bool:
-        """Whether a step or a time has come; every worker gets the same answer."""
-        if step == phase.num_steps:
-            return True
-        if every.steps is not None:
-            return step % every.steps == 0
-        assert every.seconds is not None
-        is_late = self.world.is_first and time.monotonic() - since >= every.seconds
-        (agreed,) = sum_numbers([is_late], self.world, self.backend.device())
-        return bool(agreed)
 
     def _evaluate(self, phase: Phase, step: int, *, emit: Callable[..., None]) -> None:
         started = time.perf_counter()
@@ -366,16 +352,9 @@ class PretrainWorker:
             for name, value in now.items()
             if then.get(name) != value
         ]
-        if changed or len(before) != len(self.phases):
-            changed = changed or [f"{len(self.phases)} phases instead of {len(before)}"]
-            raise RunDirectoryError(
-                f"{checkpoint.path}: saved with other numbers: {', '.join(changed)};"
-                " give the former ones, or start anew with --new"
-            )
-        self.model.load_state_dict(checkpoint.tensors("model"))
-        with torch.no_grad():
-            for name, tensor in checkpoint.tensors("optimizer").items():
-                self.optimizer.state[name].copy_(tensor)
+        if not changed and len(before) != len(self.phases):
+            changed = [f"{len(self.phases)} phases instead of {len(before)}"]
+        take_up(checkpoint, model=self.model, optimizer=self.optimizer, changed=changed)
         self.step = self._saver.saved_step = checkpoint.step
         self.scores = {int(n): dict(m) for n, m in checkpoint.state["scores"].items()}
         self._best = checkpoint.state["best_mlm_loss"]

@@ -1,4 +1,4 @@
-"""What a run writes about itself: run.json, results.json, and the checks when it goes on."""
+"""What a run writes about itself in run.json, and the checks when it goes on."""
 
 import platform
 import shlex
@@ -7,14 +7,11 @@ import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from demo_bert import __version__
 from demo_bert.commands.starting_weights import StartingWeights
-from demo_bert.data.order import rows_at
 from demo_bert.errors import RunDirectoryError
-from demo_bert.model.flops import TRAINING_FACTOR
-from demo_bert.report.events import last_steps, read_events
 from demo_bert.run_directory import RunDirectory, beside
 from demo_bert.settings import (
     Origin,
@@ -26,12 +23,7 @@ from demo_bert.settings import (
 )
 from demo_bert.tasks.task import TaskData
 
-if TYPE_CHECKING:
-    from demo_bert.commands.worker import Worker
-
 _PACKAGES = ("torch", "numpy", "tokenizers", "safetensors", "huggingface_hub")
-WARM_UP_STEPS = 3
-"""First steps of each attempt that the throughput leaves out."""
 
 
 def open_directory(command: str, settings: TrainingSettings) -> RunDirectory:
@@ -177,55 +169,6 @@ def check_same_inputs(record: Mapping[str, Any], recorded: Mapping[str, Any]) ->
         )
 
 
-def results_of(
-    command: str,
-    *,
-    status: str,
-    worker: "Worker",
-    directory: RunDirectory,
-    started: float,
-    record: Mapping[str, Any],
-) -> dict[str, Any]:
-    """The content of results.json.
-
-    Args:
-        command: The command's name.
-        status: "complete", "stopped" or "failed".
-        worker: What was trained.
-        directory: The run's.
-        started: Unix time at which this attempt's command began.
-        record: The content of run.json.
-
-    Returns:
-        Plain values.
-    """
-    settings, plan = worker.settings, worker.plan
-    events: list[dict[str, Any]] = [dict(e) for e in read_events(directory.events)]
-    metrics = dict(worker.scores.metrics) if worker.scores else {}
-    return {
-        "schema_version": 1,
-        "status": status,
-        "command": command,
-        "task": settings.task,
-        "model": settings.model,
-        "dtype": settings.dtype,
-        "device": worker.backend.name,
-        "world_size": worker.world.world_size,
-        "hosts": list(settings.hosts or [platform.node()]),
-        "seed": settings.seed,
-        "steps": worker.step,
-        "epochs": worker.step / plan.steps_per_epoch,
-        "global_batch_size": plan.global_batch_size,
-        "learning_rate": plan.learning_rate,
-        "init_checkpoint": record["init_checkpoint"]["name"],
-        "metrics": metrics,
-        "is_collapsed": worker.is_collapsed,
-        "throughput": _throughput(worker, events),
-        "wall_s": wall_s(events, started),
-        "data": record["data"],
-    }
-
-
 def program() -> str:
     """How the user calls the program: the launcher of a checkout by its path, else by name."""
     called = Path(sys.argv[0])
@@ -266,58 +209,3 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             versions[package] = "not installed"
     return versions
-
-
-def _throughput(worker: "Worker", events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Of all steps but the first three of each attempt; evaluation and saving are between steps."""
-    steps: list[dict[str, Any]] = [dict(e) for e in last_steps([dict(e) for e in events])]
-    seen: dict[int, int] = {}
-    counted: list[dict[str, Any]] = []
-    for event in steps:
-        place = seen[event["attempt"]] = seen.get(event["attempt"], 0) + 1
-        if place > WARM_UP_STEPS:
-            counted.append(event)
-    seconds = sum(event["seconds"] for event in counted)
-    if not seconds:
-        return {"examples_per_s": None, "real_tokens_per_s": None, "model_flops_utilisation": None}
-    batch = worker.plan.global_batch_size
-    peak = worker.backend.peak_flops(worker.dtype)
-    utilisation = None
-    if peak is not None:
-        operations = 0
-        for event in counted:
-            rows = rows_at(
-                (event["step"] - 1) * batch,
-                batch,
-                num_rows=len(worker.lengths),
-                seed=worker.settings.seed,
-            )
-            operations += worker.task.flops(
-                worker.start.config,
-                [worker.lengths[row] for row in rows],
-                num_labels=len(worker.data.labels),
-            )
-        utilisation = TRAINING_FACTOR * operations / seconds / peak / worker.world.world_size
-    return {
-        "examples_per_s": sum(event["examples"] for event in counted) / seconds,
-        "real_tokens_per_s": sum(event["tokens"] for event in counted) / seconds,
-        "model_flops_utilisation": utilisation,
-        "steps_left_out": len(steps) - len(counted),
-    }
-
-
-def wall_s(events: Sequence[Mapping[str, Any]], started: float) -> float:
-    """This attempt's time so far and, of those before, from first to last event.
-
-    Args:
-        events: All of the run.
-        started: Unix time at which this attempt's command began.
-
-    Returns:
-        Seconds.
-    """
-    spans: dict[int, list[float]] = {}
-    for event in events:
-        spans.setdefault(event["attempt"], []).append(event["time"])
-    earlier = sorted(spans)[:-1]
-    return time.time() - started + sum(max(spans[a]) - min(spans[a]) for a in earlier)

@@ -1,17 +1,22 @@
-"""A run's checkpoints while it trains: saved in the background by rank 0, told as events."""
+"""A run's checkpoints while it trains: taken up, due, saved in the background by rank 0."""
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from demo_bert.checkpoint import Outcome, Saver
-from demo_bert.errors import DemoBertError, DiskError
+from demo_bert.checkpoint import Checkpoint, Outcome, Saver
+from demo_bert.choices import Duration
+from demo_bert.distributed import World, sum_numbers
+from demo_bert.errors import DemoBertError, DiskError, RunDirectoryError
+from demo_bert.hardware import Backend
 from demo_bert.hardware.cpu import CpuBackend
+from demo_bert.optim import Optimizer
 from demo_bert.settings import TrainingSettings
 
 _LOG = logging.getLogger(__name__)
@@ -129,3 +134,55 @@ class RunSaver:
                 stalled_s=outcome.stalled_s,
                 **fields,
             )
+
+
+def is_due(
+    step: int, every: Duration, *, last_step: int, since: float, world: World, backend: Backend
+) -> bool:
+    """Whether a step or a time has come; every worker gets the same answer.
+
+    Args:
+        step: Updates done.
+        every: How often.
+        last_step: At which it is always due.
+        since: Monotonic time of the last, in seconds.
+        world: This worker's place.
+        backend: The hardware, which the workers' answers are added on.
+
+    Returns:
+        True when it has come.
+    """
+    if step == last_step:
+        return True
+    if every.steps is not None:
+        return step % every.steps == 0
+    assert every.seconds is not None
+    is_late = world.is_first and time.monotonic() - since >= every.seconds
+    (agreed,) = sum_numbers([is_late], world, backend.device())
+    return bool(agreed)
+
+
+def take_up(
+    checkpoint: Checkpoint, *, model: nn.Module, optimizer: Optimizer, changed: Sequence[str]
+) -> None:
+    """Fills model and optimizer from a checkpoint.
+
+    Args:
+        checkpoint: Where the run goes on.
+        model: Its weights are set.
+        optimizer: Its moments are set.
+        changed: What differs from the numbers it was saved with.
+
+    Raises:
+        RunDirectoryError: Something differs.
+        CheckpointError: A file is damaged.
+    """
+    if changed:
+        raise RunDirectoryError(
+            f"{checkpoint.path}: saved with other numbers: {', '.join(changed)};"
+            " give the former ones, or start anew with --new"
+        )
+    model.load_state_dict(checkpoint.tensors("model"))
+    with torch.no_grad():
+        for name, tensor in checkpoint.tensors("optimizer").items():
+            optimizer.state[name].copy_(tensor)

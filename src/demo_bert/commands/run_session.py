@@ -23,9 +23,9 @@ from demo_bert.commands.run_records import (
     program,
     seeds_record,
 )
-from demo_bert.distributed import join, leave, place, wait_for_all
+from demo_bert.distributed import World, join, leave, place, wait_for_all
 from demo_bert.errors import StopRequested, TrainingError
-from demo_bert.hardware import select
+from demo_bert.hardware import Backend, Dtype, select
 from demo_bert.report.console import Console, say
 from demo_bert.report.events import EventLog
 from demo_bert.report.page import write_report
@@ -42,6 +42,9 @@ class RunWorker(Protocol):
     """What a session needs of one worker's share of a run."""
 
     settings: TrainingSettings
+    backend: Backend
+    world: World
+    dtype: Dtype
     step: int
     """Updates done since the run began."""
 
@@ -68,6 +71,11 @@ class RunWorker(Protocol):
 
         Returns:
             Why it stopped early (a checkpoint is saved), or None when it is done.
+
+        Raises:
+            TrainingError: Losses or gradients were not finite.
+            RunDirectoryError: The checkpoint was saved with other numbers.
+            DiskError: The last save could not be written.
         """
         ...
 

@@ -6,19 +6,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import torch
-
 from demo_bert.checkpoint import Checkpoint
-from demo_bert.choices import Duration
+from demo_bert.commands.finetuning_results import finetuning_results
 from demo_bert.commands.run_plan import RunPlan
-from demo_bert.commands.run_records import results_of
-from demo_bert.commands.run_saver import RunSaver
+from demo_bert.commands.run_saver import RunSaver, is_due, take_up
 from demo_bert.commands.starting_weights import StartingWeights, fill_model
 from demo_bert.data.capacity import Capacity, capacities, expected_totals, fill, inert_batches
 from demo_bert.data.loader import ahead, micro_batches
 from demo_bert.data.packing import Example
-from demo_bert.distributed import World, sum_numbers
-from demo_bert.errors import RunDirectoryError
+from demo_bert.distributed import World
 from demo_bert.evaluation import logits_of
 from demo_bert.files import write_text
 from demo_bert.hardware import Backend, Dtype
@@ -109,20 +105,7 @@ class Worker:
         emit: Callable[..., object],
         stop_reason: Callable[[], str | None],
     ) -> str | None:
-        """Goes on from the checkpoint to the last step, and scores.
-
-        Args:
-            checkpoint: Where to go on; None: from the starting weights.
-            checkpoints: The directory to save into.
-            emit: Records an event.
-            stop_reason: Why the run is to stop, or None.
-
-        Returns:
-            Why it stopped early (a checkpoint is saved), or None when it is done.
-
-        Raises:
-            TrainingError: A loss or gradient was not finite.
-        """
+        """See `RunWorker.train`."""
         if checkpoint is not None:
             self._load(checkpoint)
             path = checkpoint.path.relative_to(checkpoints.parent)
@@ -164,15 +147,19 @@ class Worker:
             world_size=self.world.world_size,
             fill=fill_up,
         )
+        due = partial(is_due, last_step=plan.num_steps, world=self.world, backend=self.backend)
+        settings = self.settings
         actions = Actions(
             emit=record,
             evaluate=lambda step: self._evaluate(step, emit=record),
             save=self._save,
-            is_evaluation_due=lambda step: self._is_due(
-                step, self.settings.eval_every, since=self._evaluated_at
+            is_evaluation_due=lambda step: (
+                due(step, settings.eval_every, since=self._evaluated_at)
+                if settings.eval_every
+                else plan.is_epoch_end(step)
             ),
             is_save_due=lambda step: (
-                self._is_due(step, self.settings.save_every, since=self._saver.saved_at)
+                due(step, settings.save_every, since=self._saver.saved_at)
                 or plan.is_epoch_end(step)
             ),
             stop_reason=stop_reason,
@@ -218,26 +205,10 @@ class Worker:
     def results(
         self, directory: RunDirectory, *, status: str, started: float, record: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """The content of results.json; see `results_of`."""
-        return results_of(
-            "finetuning",
-            status=status,
-            worker=self,
-            directory=directory,
-            started=started,
-            record=record,
+        """The content of results.json; see `finetuning_results`."""
+        return finetuning_results(
+            status=status, worker=self, directory=directory, started=started, record=record
         )
-
-    def _is_due(self, step: int, every: Duration | None, *, since: float) -> bool:
-        """Whether a step or a time has come; every worker gets the same answer."""
-        if every is None:
-            return self.plan.is_epoch_end(step)
-        if every.steps is not None:
-            return step % every.steps == 0 or step == self.plan.num_steps
-        assert every.seconds is not None
-        is_late = self.world.is_first and time.monotonic() - since >= every.seconds
-        (agreed,) = sum_numbers([is_late], self.world, self.backend.device())
-        return bool(agreed) or step == self.plan.num_steps
 
     def _evaluate(self, step: int, *, emit: Callable[..., None]) -> None:
         started = time.perf_counter()
@@ -302,15 +273,7 @@ class Worker:
             for name, now in self._numbers().items()
             if checkpoint.state.get(name) != now
         ]
-        if changed:
-            raise RunDirectoryError(
-                f"{checkpoint.path}: saved with other numbers: {', '.join(changed)};"
-                " give the former ones, or start anew with --new"
-            )
-        self.model.load_state_dict(checkpoint.tensors("model"))
-        with torch.no_grad():
-            for name, tensor in checkpoint.tensors("optimizer").items():
-                self.optimizer.state[name].copy_(tensor)
+        take_up(checkpoint, model=self.model, optimizer=self.optimizer, changed=changed)
         self.step = self._saver.saved_step = checkpoint.step
         self.faults = Faults(skips=self.faults.skips, **checkpoint.state.get("faults", {}))
 

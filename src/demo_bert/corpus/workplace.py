@@ -1,8 +1,6 @@
 """The directory of a store while it is made: its lock, its plan, its parts."""
 
-import fcntl
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from demo_bert.corpus.store import MANIFEST_NAME
-from demo_bert.errors import DiskError, RunDirectoryError
-from demo_bert.files import write_text
+from demo_bert.errors import RunDirectoryError
+from demo_bert.files import held, write_text
 
 _LOCK = "prepare.lock"
 _WORK = "work"
@@ -56,27 +54,11 @@ class Workplace:
         """
         self._refuse_others()
         lock = self.path / _LOCK
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise DiskError(f"-o {self.path}: cannot be written ({error.strerror})") from error
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                owner = os.pread(handle, 20, 0).decode("ascii", "replace").strip()
-                raise RunDirectoryError(
-                    f"-o {self.path}: process {owner or 'unknown'} is making this store; wait for"
-                    " it or give another directory"
-                ) from error
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        busy = "is making this store; wait for it or give another directory"
+        with held(lock, busy=busy):
             yield
             if self.is_finished:
                 lock.unlink(missing_ok=True)
-        finally:
-            os.close(handle)
 
     def begin(self, plan: Mapping[str, Any]) -> bool:
         """Notes what is to be made, or goes on with the same.

@@ -1,15 +1,14 @@
 """What a pre-training run writes about itself in results.json."""
 
-import platform
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from demo_bert.commands.pretraining_plan import Phase
-from demo_bert.commands.run_records import WARM_UP_STEPS, wall_s
-from demo_bert.model.flops import TRAINING_FACTOR, pretraining_flops
-from demo_bert.report.events import last_steps, read_events
+from demo_bert.commands.run_results import results_frame
+from demo_bert.model.flops import pretraining_flops
+from demo_bert.report.events import read_events
 from demo_bert.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -38,38 +37,30 @@ def pretraining_results(
     Returns:
         Plain values.
     """
-    settings = worker.settings
-    events: list[dict[str, Any]] = [dict(event) for event in read_events(directory.events)]
     begun = [phase for phase in worker.phases if worker.step > phase.first_step]
     scored = [phase for phase in begun if phase.number in worker.scores]
     metrics: dict[str, Any] = dict(worker.scores[scored[-1].number]) if scored else {}
     last = begun[-1] if begun else worker.phases[0]
-    return {
-        "schema_version": 1,
-        "status": status,
-        "command": "pretraining",
-        "task": settings.task,
-        "model": settings.model,
-        "dtype": settings.dtype,
-        "device": worker.backend.name,
-        "world_size": worker.world.world_size,
-        "hosts": list(settings.hosts or [platform.node()]),
-        "seed": settings.seed,
-        "steps": worker.step,
+    frame = results_frame(
+        "pretraining",
+        status=status,
+        worker=worker,
+        events=[dict(event) for event in read_events(directory.events)],
+        started=started,
+        record=record,
+        operations=lambda steps: _operations(worker, steps),
+    )
+    return frame | {
         "epochs": sum(_epochs(worker, phase.number) for phase in worker.phases),
         "global_batch_size": last.global_batch_size,
         "learning_rate": last.learning_rate,
-        "fast_perf_only": settings.fast_perf_only,
-        "init_checkpoint": record["init_checkpoint"]["name"],
+        "fast_perf_only": worker.settings.fast_perf_only,
         "metrics": {
             **metrics,
             "split": worker.split,
             "phases": [_phase(worker, phase) for phase in begun],
         },
         "verdict": worker.verdict,
-        "throughput": _throughput(worker, events),
-        "wall_s": wall_s(events, started),
-        "data": record["data"],
     }
 
 
@@ -94,30 +85,10 @@ def _epochs(worker: "PretrainWorker", number: int) -> float:
     return done * phase.global_batch_size / len(worker.examples[number])
 
 
-def _throughput(worker: "PretrainWorker", events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Of all steps but the first three of each attempt; evaluation and saving are between steps."""
-    steps: list[dict[str, Any]] = [dict(e) for e in last_steps([dict(e) for e in events])]
-    seen: dict[int, int] = {}
-    counted: list[dict[str, Any]] = []
-    for event in steps:
-        place = seen[event["attempt"]] = seen.get(event["attempt"], 0) + 1
-        if place > WARM_UP_STEPS:
-            counted.append(event)
-    seconds = sum(event["seconds"] for event in counted)
-    if not seconds:
-        return {"examples_per_s": None, "real_tokens_per_s": None, "model_flops_utilisation": None}
-    peak = worker.backend.peak_flops(worker.dtype)
-    utilisation = None
-    if peak is not None:
-        each = {phase.number: _flops_per_example(worker, phase.number) for phase in worker.phases}
-        operations = sum(each[event["phase"]] * event["examples"] for event in counted)
-        utilisation = TRAINING_FACTOR * operations / seconds / peak / worker.world.world_size
-    return {
-        "examples_per_s": sum(event["examples"] for event in counted) / seconds,
-        "real_tokens_per_s": sum(event["tokens"] for event in counted) / seconds,
-        "model_flops_utilisation": utilisation,
-        "steps_left_out": len(steps) - len(counted),
-    }
+def _operations(worker: "PretrainWorker", steps: Sequence[Mapping[str, Any]]) -> float:
+    """Floating-point operations of the forward passes of these steps."""
+    each = {phase.number: _flops_per_example(worker, phase.number) for phase in worker.phases}
+    return sum(each[event["phase"]] * event["examples"] for event in steps)
 
 
 def _flops_per_example(worker: "PretrainWorker", number: int) -> float:

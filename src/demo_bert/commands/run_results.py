@@ -1,0 +1,103 @@
+"""What every run writes about itself in results.json: its settings, throughput and time."""
+
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from demo_bert.model.flops import TRAINING_FACTOR
+from demo_bert.report.events import last_steps
+
+if TYPE_CHECKING:
+    from demo_bert.commands.run_session import RunWorker
+
+WARM_UP_STEPS = 3
+"""First steps of each attempt that the throughput leaves out."""
+
+
+def results_frame(
+    command: str,
+    *,
+    status: str,
+    worker: "RunWorker",
+    events: Sequence[dict[str, Any]],
+    started: float,
+    record: Mapping[str, Any],
+    operations: Callable[[Sequence[Mapping[str, Any]]], float],
+) -> dict[str, Any]:
+    """What the results of every training command have.
+
+    Args:
+        command: The command's name.
+        status: "complete", "stopped" or "failed".
+        worker: What was trained.
+        events: All of the run.
+        started: Unix time at which this attempt's command began.
+        record: The content of run.json.
+        operations: Floating-point operations of the forward passes of some `step` events; asked
+            for only where the machine's peak is known.
+
+    Returns:
+        Plain values.
+    """
+    settings = worker.settings
+    return {
+        "schema_version": 1,
+        "status": status,
+        "command": command,
+        "task": settings.task,
+        "model": settings.model,
+        "dtype": settings.dtype,
+        "device": worker.backend.name,
+        "world_size": worker.world.world_size,
+        "hosts": list(settings.hosts or [platform.node()]),
+        "seed": settings.seed,
+        "steps": worker.step,
+        "init_checkpoint": record["init_checkpoint"]["name"],
+        "throughput": _throughput(
+            events,
+            operations=operations,
+            peak_flops=worker.backend.peak_flops(worker.dtype),
+            num_workers=worker.world.world_size,
+        ),
+        "wall_s": _wall_s(events, started),
+        "data": record["data"],
+    }
+
+
+def _throughput(
+    events: Sequence[dict[str, Any]],
+    *,
+    operations: Callable[[Sequence[Mapping[str, Any]]], float],
+    peak_flops: float | None,
+    num_workers: int,
+) -> dict[str, Any]:
+    """Of all steps but the first three of each attempt; evaluation and saving are between steps."""
+    steps: list[dict[str, Any]] = [dict(event) for event in last_steps(list(events))]
+    seen: dict[int, int] = {}
+    counted: list[dict[str, Any]] = []
+    for event in steps:
+        place = seen[event["attempt"]] = seen.get(event["attempt"], 0) + 1
+        if place > WARM_UP_STEPS:
+            counted.append(event)
+    seconds = sum(event["seconds"] for event in counted)
+    if not seconds:
+        return {"examples_per_s": None, "real_tokens_per_s": None, "model_flops_utilisation": None}
+    utilisation = None
+    if peak_flops is not None:
+        utilisation = TRAINING_FACTOR * operations(counted) / seconds / peak_flops / num_workers
+    return {
+        "examples_per_s": sum(event["examples"] for event in counted) / seconds,
+        "real_tokens_per_s": sum(event["tokens"] for event in counted) / seconds,
+        "model_flops_utilisation": utilisation,
+        "steps_left_out": len(steps) - len(counted),
+    }
+
+
+def _wall_s(events: Sequence[Mapping[str, Any]], started: float) -> float:
+    """Seconds of this attempt so far and, of those before, from first to last event."""
+    spans: dict[int, list[float]] = {}
+    for event in events:
+        spans.setdefault(event["attempt"], []).append(event["time"])
+    earlier = sorted(spans)[:-1]
+    return time.time() - started + sum(max(spans[a]) - min(spans[a]) for a in earlier)
