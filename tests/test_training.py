@@ -23,7 +23,7 @@ from demo_bert.model.heads import SequenceClassifier
 from demo_bert.optim.adamw import AdamW
 from demo_bert.seeds import derive
 from demo_bert.tasks import load_task
-from demo_bert.training import Actions, Faults, TooManySkipped, train
+from demo_bert.training import Actions, Faults, StepClock, TooManySkipped, train
 from small_run import CONFIG
 
 DRAWN = np.random.default_rng(1)
@@ -468,3 +468,30 @@ def test_it_learns() -> None:
         math.fsum(e["loss"] for e in part) / 5 for part in (run.events[:5], run.events[-5:])
     )
     assert last < 0.8 * first
+
+
+def test_a_step_tells_where_its_time_went() -> None:
+    run = Run()
+    run.train(micro_batch=4, num_steps=3)
+    for event in run.events:
+        assert list(event["parts_s"]) == [
+            "data",
+            "forward",
+            "backward",
+            "communication",
+            "optimizer",
+        ]
+        assert 0.5 * event["seconds"] < sum(event["parts_s"].values()) <= event["seconds"]
+
+
+def test_a_clock_that_synchronises_waits_before_each_reading() -> None:
+    waited: list[int] = []
+    clock = StepClock(lambda: waited.append(1))
+    clock.start()
+    clock.lap("forward")
+    clock.lap("backward")
+    clock.lap("forward")
+    assert len(waited) == 3
+    assert set(clock.parts) == {"forward", "backward"}
+    clock.start()
+    assert clock.parts == {}

@@ -53,6 +53,39 @@ class Faults:
         return {name: getattr(self, name) for name in ("in_a_row", "skipped", "returns")}
 
 
+class StepClock:
+    """Where the time of a step goes: data, forward, backward, communication, optimizer.
+
+    Args:
+        synchronize: Waits for the device before each reading; None: read as it is, which on a
+            device that runs ahead of the host says how long the host waited, no more.
+    """
+
+    def __init__(self, synchronize: Callable[[], None] | None = None) -> None:
+        self._synchronize = synchronize
+        self.is_exact = synchronize is not None
+        self.parts: dict[str, float] = {}
+        """Part -> seconds since the last `start`."""
+        self.start()
+
+    def start(self) -> None:
+        """Begins a step."""
+        self.parts = {}
+        self._last = time.perf_counter()
+
+    def lap(self, part: str) -> None:
+        """Adds the time since the last reading to a part.
+
+        Args:
+            part: What was done in it.
+        """
+        if self._synchronize is not None:
+            self._synchronize()
+        now = time.perf_counter()
+        self.parts[part] = self.parts.get(part, 0.0) + now - self._last
+        self._last = now
+
+
 class TooManySkipped(TrainingError):
     """Skipping steps did not help; whoever keeps checkpoints may go back to one."""
 
@@ -77,6 +110,34 @@ class Actions:
     is_save_due: Callable[[int], bool]
     stop_reason: Callable[[], str | None]
 
+    @classmethod
+    def of_steps_alone(cls, emit: Callable[..., None]) -> "Actions":
+        """Steps and their events; no evaluation, no checkpoint, no stop.
+
+        Args:
+            emit: Records an event.
+
+        Returns:
+            The actions.
+        """
+        return cls(
+            emit=emit,
+            evaluate=_nothing,
+            save=_nothing,
+            is_evaluation_due=_never,
+            is_save_due=_never,
+            stop_reason=lambda: None,
+        )
+
+
+def _nothing(step: int) -> None:
+    del step
+
+
+def _never(step: int) -> bool:
+    del step
+    return False
+
 
 def train(
     model: nn.Module,
@@ -95,6 +156,7 @@ def train(
     actions: Actions,
     parts: Sequence[str] = ("loss",),
     faults: Faults | None = None,
+    clock: StepClock | None = None,
 ) -> str | None:
     """Updates the model until the batches end or a stop is asked for.
 
@@ -115,6 +177,7 @@ def train(
         actions: Events, evaluation, checkpoints, stop requests.
         parts: Names of the parts of the loss, in the order of `loss_sum`; the loss is their sum.
         faults: What to do about values that are not finite, counted here; None: the run ends.
+        clock: Tells where the time goes; its readings are part of each `step` event.
 
     Returns:
         The reason for which it stopped early, or None when all steps are done.
@@ -132,8 +195,11 @@ def train(
     each: dict[int, Tensor] = {}  # losses of this worker's micro-batches of the step
     counts: Tensor | None = None
     reason: str | None = None
+    clock = clock or StepClock()
+    clock.start()
     started = time.perf_counter()
     for micro in batches:
+        clock.lap("data")
         if counts is None:
             counts = _counts(micro, parts, world=world, device=device)
         reason = reason or actions.stop_reason()
@@ -143,8 +209,10 @@ def train(
             batch = micro.batch.to(device)
             with backend.autocast(dtype):
                 losses = loss_sum(model, batch).reshape(-1) / counts  # (P,)
+            clock.lap("forward")
             losses.sum().backward()
             backend.step_boundary()
+            clock.lap("backward")
             loss_total += losses.detach()
             each[micro.index] = losses.detach().sum()
             num_tokens += micro.batch.num_tokens
@@ -160,6 +228,7 @@ def train(
             return reason or actions.stop_reason() or "another worker"
         is_broken = world.world_size > 1 and not math.isfinite(_global_norm(parameters))
         sum_gradients(parameters, world)
+        clock.lap("communication")
         mean_loss = sum(means)
         norm = _global_norm(parameters)
         rate = peak_rate * schedule(step)
@@ -188,6 +257,7 @@ def train(
             _count_fault(faults, step=step, where=where)
         backend.step_boundary()
         backend.synchronize()
+        clock.lap("optimizer")
         seconds = time.perf_counter() - started
         done = step + 1
         actions.emit(
@@ -201,6 +271,7 @@ def train(
             seconds=seconds,
             examples=micro.num_rows,
             tokens=int(tokens),
+            parts_s=dict(clock.parts),
             **(dict(zip(parts, means, strict=True)) if len(parts) > 1 else {}),
             **({} if is_finite else {"skipped": True}),
         )
@@ -214,6 +285,7 @@ def train(
         num_tokens, counts = 0, None
         each.clear()
         loss_total = torch.zeros(len(parts), device=device)
+        clock.start()
         started = time.perf_counter()
     return None
 

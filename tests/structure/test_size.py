@@ -16,11 +16,9 @@ LONG_FUNCTIONS: dict[str, str] = {
     "commands/fine_tune.py FineTuning.run_one": "the order of a run, from settings to results",
     "commands/pretrain.py PreTraining.run_one": "the order of a run, from settings to results",
     "commands/pretrain_worker.py PretrainWorker.__init__": "each part of a worker, made once",
-    "commands/pretrain_worker.py PretrainWorker._train_phase": "the loop's parts, wired once",
     "commands/pretraining_plan.py _phase": "one number after the other, each from those before",
     "commands/run_plan.py plan_run": "one number after the other, each from those before",
     "commands/saved_model.py answer": "what evaluate and predict share, in its order",
-    "commands/worker.py Worker._train": "the loop's parts, wired once",
     "training.py train": "the loop: a reader sees the order of events in one place",
 }
 """Functions over the limit, their docstrings not counted, and why."""

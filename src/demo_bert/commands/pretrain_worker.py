@@ -27,7 +27,7 @@ from demo_bert.optim import make_optimizer, make_schedule
 from demo_bert.run_directory import RunDirectory
 from demo_bert.seeds import derive
 from demo_bert.settings import TrainingSettings
-from demo_bert.training import Actions, Faults, TooManySkipped, train
+from demo_bert.training import Actions, Faults, StepClock, TooManySkipped, train
 
 _LOG = logging.getLogger(__name__)
 _SCORED_EXAMPLES = 1024
@@ -231,6 +231,27 @@ class PretrainWorker:
 
         return record
 
+    def measure(
+        self, num_steps: int, *, emit: Callable[..., object], clock: StepClock | None = None
+    ) -> None:
+        """Trains some steps more of the phase that it is in, for those who measure.
+
+        Args:
+            num_steps: How many.
+            emit: Records an event.
+            clock: Tells where the time goes.
+        """
+        phase = next(phase for phase in self.phases if self.step < phase.end_step)
+
+        def record(event: str, **fields: object) -> None:
+            step = phase.first_step + cast(int, fields.pop("step"))
+            if event == "step":
+                self.step = step
+            emit(event, step=step, phase=phase.number, **fields)
+
+        last = self.step - phase.first_step + num_steps
+        self._loop(phase, Actions.of_steps_alone(record), num_steps=last, clock=clock)
+
     def _train_phase(
         self,
         phase: Phase,
@@ -239,19 +260,6 @@ class PretrainWorker:
         stop_reason: Callable[[], str | None],
     ) -> str | None:
         settings = self.settings
-        seed = derive(settings.seed, "phase", phase.number)
-        if self.faults.returns:
-            seed = derive(seed, "after return", self.faults.returns)
-        batches = pretraining_batches(
-            self.examples[phase.number],
-            seed=seed,
-            first_step=self.step - phase.first_step,
-            num_steps=phase.num_steps,
-            global_batch_size=phase.global_batch_size,
-            micro_batch_size=phase.micro_batch_size,
-            rank=self.world.rank,
-            world_size=self.world.world_size,
-        )
         every = Duration(steps=max(1, phase.num_steps // _EVALUATIONS_OF_A_PHASE))
         due = partial(is_due, last_step=phase.num_steps, world=self.world, backend=self.backend)
         actions = Actions(
@@ -264,15 +272,34 @@ class PretrainWorker:
             is_save_due=lambda step: due(step, settings.save_every, since=self._saver.saved_at),
             stop_reason=stop_reason,
         )
+        return self._loop(phase, actions, num_steps=phase.num_steps)
+
+    def _loop(
+        self, phase: Phase, actions: Actions, *, num_steps: int, clock: StepClock | None = None
+    ) -> str | None:
+        """The training loop from where the run stands up to a step of the phase."""
+        seed = derive(self.settings.seed, "phase", phase.number)
+        if self.faults.returns:
+            seed = derive(seed, "after return", self.faults.returns)
+        batches = pretraining_batches(
+            self.examples[phase.number],
+            seed=seed,
+            first_step=self.step - phase.first_step,
+            num_steps=num_steps,
+            global_batch_size=phase.global_batch_size,
+            micro_batch_size=phase.micro_batch_size,
+            rank=self.world.rank,
+            world_size=self.world.world_size,
+        )
         return train(
             self.model,
             self.optimizer,
             batches=ahead(batches),
-            num_steps=phase.num_steps,
+            num_steps=num_steps,
             loss_sum=partial(loss_of, parts=phase.parts),
             schedule=self.schedules[phase.number],
             peak_rate=phase.learning_rate,
-            clip_norm=settings.clip_norm or None,
+            clip_norm=self.settings.clip_norm or None,
             dtype=self.dtype,
             seed=seed,
             backend=self.backend,
@@ -280,6 +307,7 @@ class PretrainWorker:
             actions=actions,
             parts=phase.parts,
             faults=self.faults,
+            clock=clock,
         )
 
     def _evaluate(self, phase: Phase, step: int, *, emit: Callable[..., None]) -> None:

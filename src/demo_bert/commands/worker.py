@@ -24,7 +24,7 @@ from demo_bert.optim import make_optimizer, make_schedule
 from demo_bert.run_directory import RunDirectory
 from demo_bert.settings import TrainingSettings
 from demo_bert.tasks.task import Scores, Task, TaskData
-from demo_bert.training import Actions, Faults, train
+from demo_bert.training import Actions, Faults, StepClock, train
 
 _EVALUATION_TOKENS = 8192
 
@@ -128,27 +128,29 @@ class Worker:
                 self._evaluate(self.step, emit=record)
         return reason
 
+    def measure(
+        self, num_steps: int, *, emit: Callable[..., object], clock: StepClock | None = None
+    ) -> None:
+        """Trains some steps more, without scores and checkpoints, for those who measure.
+
+        Args:
+            num_steps: How many.
+            emit: Records an event.
+            clock: Tells where the time goes.
+        """
+
+        def record(event: str, **fields: object) -> None:
+            if event == "step":
+                self.step = cast(int, fields["step"])
+            emit(event, **fields)
+
+        self._loop(Actions.of_steps_alone(record), num_steps=self.step + num_steps, clock=clock)
+
     def _train(
         self, record: Callable[..., None], stop_reason: Callable[[], str | None]
     ) -> str | None:
-        plan = self.plan
-        fill_up = None
-        if self._sizes is not None:
-            fill_up = partial(fill, sizes=self._sizes, max_seq_length=plan.max_seq_length)
-            self._meet_all_shapes()
-        batches = micro_batches(
-            self.train_rows,
-            seed=self.settings.seed,
-            first_step=self.step,
-            num_steps=plan.num_steps,
-            global_batch_size=plan.global_batch_size,
-            micro_batch_size=plan.micro_batch_size,
-            rank=self.world.rank,
-            world_size=self.world.world_size,
-            fill=fill_up,
-        )
+        plan, settings = self.plan, self.settings
         due = partial(is_due, last_step=plan.num_steps, world=self.world, backend=self.backend)
-        settings = self.settings
         actions = Actions(
             emit=record,
             evaluate=lambda step: self._evaluate(step, emit=record),
@@ -164,11 +166,33 @@ class Worker:
             ),
             stop_reason=stop_reason,
         )
+        return self._loop(actions, num_steps=plan.num_steps)
+
+    def _loop(
+        self, actions: Actions, *, num_steps: int, clock: StepClock | None = None
+    ) -> str | None:
+        """The training loop from where the run stands up to a step."""
+        plan = self.plan
+        fill_up = None
+        if self._sizes is not None:
+            fill_up = partial(fill, sizes=self._sizes, max_seq_length=plan.max_seq_length)
+            self._meet_all_shapes()
+        batches = micro_batches(
+            self.train_rows,
+            seed=self.settings.seed,
+            first_step=self.step,
+            num_steps=num_steps,
+            global_batch_size=plan.global_batch_size,
+            micro_batch_size=plan.micro_batch_size,
+            rank=self.world.rank,
+            world_size=self.world.world_size,
+            fill=fill_up,
+        )
         return train(
             self.model,
             self.optimizer,
             batches=ahead(batches),
-            num_steps=plan.num_steps,
+            num_steps=num_steps,
             loss_sum=self.task.loss_sum,
             schedule=self.schedule,
             peak_rate=plan.learning_rate,
@@ -179,6 +203,7 @@ class Worker:
             world=self.world,
             actions=actions,
             faults=self.faults,
+            clock=clock,
         )
 
     def write_products(self, directory: RunDirectory) -> None:
