@@ -127,8 +127,7 @@ def _warn(command: str, settings: "Settings", origins: "Mapping[str, Origin]") -
     from demo_bert.settings.recorded import values_of
 
     warning = environment_warning(command, values_of(settings), origins, environ=os.environ)
-    # Asked only when there is something to say, for it brings torch with it.
-    if warning and import_module("demo_bert.distributed").place().is_first:
+    if warning and import_module("demo_bert.launchers").place().is_first:
         _say(f"demo_bert: warning: {warning}")
 
 

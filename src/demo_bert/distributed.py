@@ -1,10 +1,8 @@
-"""Ranks and sums: the only file that reads launcher variables."""
+"""Sums and meeting points of workers."""
 
 import logging
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
@@ -12,45 +10,23 @@ import torch.distributed as dist
 from torch import Tensor
 
 from demo_bert.errors import FailureError
+from demo_bert.heartbeat import meeting, tell_loss
+from demo_bert.launchers import World, is_worker, place
+
+__all__ = [
+    "World",
+    "is_worker",
+    "join",
+    "leave",
+    "place",
+    "sum_gradients",
+    "sum_numbers",
+    "sum_tensor",
+    "wait_for_all",
+]
 
 _LOG = logging.getLogger(__name__)
 _BUCKET_ELEMENTS = 8 << 20
-
-
-@dataclass(frozen=True)
-class World:
-    """This worker's place among all.
-
-    Attributes:
-        rank: 0 writes files and speaks.
-        local_rank: Place on this host: which device, which cores.
-        world_size: Workers on all hosts.
-    """
-
-    rank: int = 0
-    local_rank: int = 0
-    world_size: int = 1
-
-    @property
-    def is_first(self) -> bool:
-        """Whether this is rank 0."""
-        return self.rank == 0
-
-
-def is_worker() -> bool:
-    """Whether a launcher of PyTorch's kind started this process (RANK and WORLD_SIZE are set)."""
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
-
-
-def place() -> World:
-    """This worker's place, as the launcher wrote it; a world of one where none started it."""
-    if not is_worker():
-        return World()
-    return World(
-        rank=int(os.environ["RANK"]),
-        local_rank=int(os.environ.get("LOCAL_RANK", "0")),
-        world_size=int(os.environ["WORLD_SIZE"]),
-    )
 
 
 def join(world: World, process_group: str, *, timeout_s: float = 600.0) -> None:
@@ -164,9 +140,11 @@ def _sum_bucket(gradients: list[Tensor]) -> None:
 def _answered() -> Iterator[None]:
     """Turns what torch raises where another worker is gone into one line."""
     try:
-        yield
+        with meeting():
+            yield
     except RuntimeError as error:
         _LOG.debug("%s", error)
+        tell_loss()
         raise FailureError(
             "another worker is gone or does not answer; the same command goes on from the newest"
             " checkpoint"

@@ -14,8 +14,8 @@ from structure.source import ROOT, SOURCE, files, name_of, parsed
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("__init__", "errors"),
-    ("choices", "clock", "files", "seeds", "stopping"),
-    ("downloads", "run_directory"),
+    ("choices", "clock", "files", "launchers", "seeds", "stopping"),
+    ("downloads", "heartbeat", "run_directory"),
     ("settings", "hub", "package_index"),
     ("losses", "hardware", "distributed"),
     ("corpus", "optim", "checkpoint", "model", "report"),
@@ -34,6 +34,8 @@ STANDARD_LIBRARY_ALONE = (
     "clock",
     "errors",
     "files",
+    "heartbeat",
+    "launchers",
     "seeds",
     "stopping",
     "downloads",
@@ -219,7 +221,7 @@ def test_launcher_variables_are_read_in_one_file() -> None:
     wrong = [
         f"{name_of(path)}:{node.lineno} {node.value}"
         for path in files()
-        if name_of(path) != "distributed.py"
+        if name_of(path) != "launchers.py"
         for node in ast.walk(parsed(path))
         if isinstance(node, ast.Constant) and node.value in variables
     ]

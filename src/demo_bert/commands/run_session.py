@@ -26,6 +26,7 @@ from demo_bert.commands.run_records import (
 from demo_bert.distributed import World, join, leave, place, wait_for_all
 from demo_bert.errors import StopRequested, TrainingError
 from demo_bert.hardware import Backend, Dtype, select
+from demo_bert.heartbeat import tell_step
 from demo_bert.report.console import Console, say
 from demo_bert.report.events import EventLog
 from demo_bert.report.page import write_report
@@ -321,9 +322,18 @@ class RunSession(ABC):
     ) -> dict[str, Any]:
         """Trains to the end, to a stop or to a failure."""
         end = partial(self._end, worker, directory, emit=emit, record=record)
+
+        def watched(event: str, **fields: Any) -> None:
+            if "step" in fields:
+                tell_step(fields["step"])
+            emit(event, **fields)
+
         try:
             reason = worker.train(
-                checkpoint, directory.checkpoints, emit=emit, stop_reason=lambda: self.stops.reason
+                checkpoint,
+                directory.checkpoints,
+                emit=watched,
+                stop_reason=lambda: self.stops.reason,
             )
         except TrainingError as error:
             end("failed", message=str(error))

@@ -40,10 +40,11 @@ def run_training(
         DemoBertError: As the table in `errors.py` says.
     """
     from demo_bert.commands.logs import to_standard_error
-    from demo_bert.distributed import is_worker, place
     from demo_bert.launch.local import let_first_speak, num_local_workers, run_workers
+    from demo_bert.launchers import is_worker, place, prepare
 
     to_standard_error(settings.log_level)
+    prepare()
     refuse_what_is_missing(settings, origins)
     if settings.hosts is not None and settings.workers is None:
         _LOG.warning("%s has no effect without -v; one worker runs here", origins["hosts"])

@@ -11,8 +11,10 @@ from demo_bert.settings.training_options import TRAINING_OPTIONS
 OPTIONS: tuple[Option, ...] = TRAINING_OPTIONS + RUN_OPTIONS + COMMAND_OPTIONS
 """Every option of every command, once."""
 
-OTHER_VARIABLES: tuple[str, ...] = tuple(PREFIX + name for name in ("TORCH_INDEX", "VENV", "CACHE"))
-"""Variables of ours that no command has as a setting: they steer installation and downloads."""
+OTHER_VARIABLES: tuple[str, ...] = tuple(
+    PREFIX + name for name in ("TORCH_INDEX", "VENV", "CACHE", "JOB", "HEARTBEATS")
+)
+"""Variables of ours that no command has as a setting: of installation, downloads and launching."""
 
 _FINE_TUNING_GROUPS = ("what", "data", "length", "learning")
 _NOT_FINE_TUNED = ("dtype", "model", "task", "init_checkpoint", "seeds")
