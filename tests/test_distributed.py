@@ -18,25 +18,24 @@ CPU = torch.device("cpu")
 WORKER = """
 import json, sys
 import torch
-from torch import nn
 from demo_bert import distributed
 from demo_bert.errors import FailureError
 
 world = distributed.place()
 distributed.join(world, "gloo", timeout_s=60.0)
-distributed._BUCKET_ELEMENTS = 5  # several buckets, one of them not full
-shapes = [(3, 2), (4,), (1,), (2, 2)]
-parameters = [nn.Parameter(torch.zeros(shape)) for shape in shapes]
-for number, parameter in enumerate(parameters):
-    if not (world.rank == 1 and number == 2):  # missing on one worker
-        values = torch.arange(float(parameter.numel())).reshape(parameter.shape)
-        # Transposed, so that it does not lie in memory as it is read.
-        parameter.grad = (values + 10 * number + 100 * world.rank).t().contiguous().t()
-distributed.sum_gradients(parameters, world)
+pending = [
+    distributed.begin_sum(summed := torch.tensor([1.0, 10.0 * world.rank])),
+    distributed.begin_exchange(
+        received := torch.zeros(4), torch.arange(4.0) + 10 * world.rank
+    ),
+    distributed.begin_gather(gathered := torch.zeros(4), torch.tensor([1.0, 2.0]) + world.rank),
+]
+for each in pending:
+    each.wait()
 answer = {
     "rank": world.rank,
     "place": [world.local_rank, world.world_size, world.is_first],
-    "gradients": [p.grad.flatten().tolist() for p in parameters],
+    "begun": [summed.tolist(), received.tolist(), gathered.tolist()],
     "numbers": distributed.sum_numbers([1.5, world.rank, True], world, torch.device("cpu")),
     "large": distributed.sum_numbers([2.0**53, 1.0], world, torch.device("cpu")),
     "tensor": distributed.sum_tensor(torch.tensor([1.0, world.rank]), world).tolist(),
@@ -81,9 +80,6 @@ def test_a_launchers_variables_say_the_place(monkeypatch: pytest.MonkeyPatch) ->
 def test_alone_every_sum_is_what_was_given_and_nobody_is_waited_for() -> None:
     world = World()
     distributed.join(world, "gloo")
-    parameter = torch.nn.Parameter(torch.zeros(2))
-    distributed.sum_gradients([parameter], world)
-    assert parameter.grad is None
     assert distributed.sum_numbers([1.5, 2], world, CPU) == [1.5, 2]
     tensor = torch.tensor([1.0])
     assert distributed.sum_tensor(tensor, world) is tensor
@@ -114,12 +110,7 @@ def test_two_workers_have_the_same_sums_and_notice_an_end() -> None:
     assert [process.returncode for process in processes] == [0, 0], first_errors + second_errors
     answer = json.loads(first)
     assert answer["place"] == [0, 2, True]
-    assert answer["gradients"] == [
-        [100.0 + 2 * i for i in range(6)],
-        [120.0 + 2 * i for i in range(4)],
-        [20.0],
-        [160.0 + 2 * i for i in range(4)],
-    ]
+    assert answer["begun"] == [[2.0, 10.0], [0.0, 1.0, 10.0, 11.0], [1.0, 2.0, 2.0, 3.0]]
     assert answer["numbers"] == [3.0, 1.0, 2.0]
     assert answer["large"] == [2.0**54, 2.0], "summed in a type that loses digits"
     assert answer["tensor"] == [2.0, 1.0]

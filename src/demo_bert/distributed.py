@@ -1,7 +1,7 @@
 """Sums and meeting points of workers."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -14,19 +14,21 @@ from demo_bert.heartbeat import meeting, tell_loss
 from demo_bert.launchers import World, is_worker, place
 
 __all__ = [
+    "Pending",
     "World",
+    "begin_exchange",
+    "begin_gather",
+    "begin_sum",
     "is_worker",
     "join",
     "leave",
     "place",
-    "sum_gradients",
     "sum_numbers",
     "sum_tensor",
     "wait_for_all",
 ]
 
 _LOG = logging.getLogger(__name__)
-_BUCKET_ELEMENTS = 8 << 20
 
 
 def join(world: World, process_group: str, *, timeout_s: float = 600.0) -> None:
@@ -55,29 +57,67 @@ def leave(world: World) -> None:
         dist.destroy_process_group()
 
 
-def sum_gradients(parameters: Iterable[Tensor], world: World) -> None:
-    """Replaces every gradient by its sum over workers, in buckets.
+class Pending:
+    """A sum or an exchange that is on its way; its tensors must not be touched before `wait`.
 
     Args:
-        parameters: The same parameters in the same order on every worker; a gradient that is
-            missing on one worker counts as zero.
-        world: From `place`.
+        work: What torch gave; None where there is nothing to wait for.
+        *tensors: Kept until the end.
     """
-    if world.world_size == 1:
-        return
-    bucket: list[Tensor] = []
-    size = 0
-    for parameter in parameters:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-        bucket.append(parameter.grad)
-        size += parameter.numel()
-        if size >= _BUCKET_ELEMENTS:
-            _sum_bucket(bucket)
-            bucket.clear()
-            size = 0
-    if bucket:
-        _sum_bucket(bucket)
+
+    def __init__(self, work: "dist.Work | None", *tensors: Tensor) -> None:
+        self._work, self._tensors = work, tensors
+
+    def wait(self) -> None:
+        """Returns when it is done (on a device: when what is asked of the device next finds it)."""
+        if self._work is not None:
+            with _answered():
+                self._work.wait()
+        self._work, self._tensors = None, ()
+
+
+def begin_sum(tensor: Tensor) -> Pending:
+    """Begins to sum a tensor over workers, in place.
+
+    Args:
+        tensor: Of the same shape on every worker, contiguous.
+
+    Returns:
+        What to wait for.
+    """
+    with _answered():
+        return Pending(dist.all_reduce(tensor, async_op=True), tensor)
+
+
+def begin_exchange(received: Tensor, sent: Tensor) -> Pending:
+    """Begins to send every worker its part of a tensor.
+
+    Args:
+        received: (W * n,), the parts meant for this worker, by the sender's rank.
+        sent: (W * n,), by the receiver's rank.
+
+    Returns:
+        What to wait for.
+    """
+    with _answered():
+        work = dist.all_to_all_single(received, sent, async_op=True)
+    return Pending(work, received, sent)
+
+
+def begin_gather(gathered: Tensor, own: Tensor) -> Pending:
+    """Begins to give every worker the parts of all.
+
+    Args:
+        gathered: (W * n,), the parts by rank; its own place may be `own` itself.
+        own: (n,), this worker's.
+
+    Returns:
+        What to wait for.
+    """
+    # Its name since torch 2.13, where the former one warns.
+    gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+    with _answered():
+        return Pending(gather(gathered, own, async_op=True), gathered, own)
 
 
 def sum_numbers(values: Sequence[float], world: World, device: torch.device) -> list[float]:
@@ -125,15 +165,6 @@ def wait_for_all(world: World) -> None:
     if world.world_size > 1:
         with _answered():
             dist.barrier()
-
-
-def _sum_bucket(gradients: list[Tensor]) -> None:
-    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-    with _answered():
-        dist.all_reduce(flat)
-    parts = flat.split([gradient.numel() for gradient in gradients])
-    for gradient, part in zip(gradients, parts, strict=True):
-        gradient.copy_(part.view_as(gradient))
 
 
 @contextmanager

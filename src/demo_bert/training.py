@@ -1,15 +1,15 @@
 """The one training loop.
 
-Order of events in a step: micro-steps (forward, backward), gradients summed over workers, check
-for non-finite values, clipping, update, `step` event; then, where due, evaluation and checkpoint;
-then stop requests, which are also heard before each micro-step: the unfinished step is dropped, and
-done again when the run goes on. Weights and moments change only at the update, and a value that is
-not finite never comes so far.
+Order of events in a step: micro-steps (forward, backward; in the last one's backward the gradients
+begin to be summed over workers, see `exchange`), check for non-finite values, clipping, update,
+`step` event; then, where due, evaluation and checkpoint; then stop requests, which are also heard
+before each micro-step: the unfinished step is dropped, and done again when the run goes on. Weights
+and moments change only at the update, and a value that is not finite never comes so far.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from demo_bert.data.loader import MicroBatch
 from demo_bert.data.packing import Batch
-from demo_bert.distributed import World, sum_gradients, sum_numbers
+from demo_bert.distributed import World, sum_numbers
 from demo_bert.errors import TrainingError
+from demo_bert.exchange import Gradients
 from demo_bert.hardware.backend import Backend, Dtype
 from demo_bert.losses import PER_MASKED_TOKEN
 from demo_bert.optim import Optimizer, Schedule
@@ -157,6 +158,7 @@ def train(
     parts: Sequence[str] = ("loss",),
     faults: Faults | None = None,
     clock: StepClock | None = None,
+    gradients: Gradients | None = None,
 ) -> str | None:
     """Updates the model until the batches end or a stop is asked for.
 
@@ -178,6 +180,7 @@ def train(
         parts: Names of the parts of the loss, in the order of `loss_sum`; the loss is their sum.
         faults: What to do about values that are not finite, counted here; None: the run ends.
         clock: Tells where the time goes; its readings are part of each `step` event.
+        gradients: Of the optimizer's parameters; None: summed in the usual way.
 
     Returns:
         The reason for which it stopped early, or None when all steps are done.
@@ -188,11 +191,11 @@ def train(
     """
     model.train()
     faults = faults or Faults()
-    parameters = list(optimizer.parameters.values())
+    gradients = gradients or Gradients(optimizer.parameters, world)
+    gradients.expect_all()
     device = backend.device()
     num_tokens = 0
-    loss_total = torch.zeros(len(parts), device=device)
-    each: dict[int, Tensor] = {}  # losses of this worker's micro-batches of the step
+    each: dict[int, Tensor] = {}  # losses of this worker's micro-batches of the step, (P,)
     counts: Tensor | None = None
     reason: str | None = None
     clock = clock or StepClock()
@@ -209,50 +212,54 @@ def train(
             batch = micro.batch.to(device)
             with backend.autocast(dtype):
                 losses = loss_sum(model, batch).reshape(-1) / counts  # (P,)
+            gradients.before_backward(micro.index, is_last=micro.is_last)
             clock.lap("forward")
             losses.sum().backward()
             backend.step_boundary()
             clock.lap("backward")
-            loss_total += losses.detach()
-            each[micro.index] = losses.detach().sum()
+            each[micro.index] = losses.detach()
             num_tokens += micro.batch.num_tokens
         if not micro.is_last:
             continue
         step = micro.step
+        gradients.launch(micro.num_in_step)
         reason = reason or actions.stop_reason()
-        tokens, num_stopping, num_cut, *means = sum_numbers(
-            [num_tokens, reason is not None, is_cut, *loss_total.tolist()], world, device
+        has = gradients.has()
+        tokens, num_stopping, num_cut, *rest = sum_numbers(
+            [num_tokens, reason is not None, is_cut, *has, *_table(each, micro, len(parts))],
+            world,
+            device,
         )
+        gradients.finish([count > 0 for count in rest[: len(has)]])
         if num_cut:
-            _drop_gradients(parameters)
+            gradients.drop()
             return reason or actions.stop_reason() or "another worker"
-        is_broken = world.world_size > 1 and not math.isfinite(_global_norm(parameters))
-        sum_gradients(parameters, world)
         clock.lap("communication")
+        # Summed exactly, so that it does not matter who computed what.
+        means = [_exact_sum(rest[len(has) + part :: len(parts)]) for part in range(len(parts))]
         mean_loss = sum(means)
-        norm = _global_norm(parameters)
+        norm = gradients.norm()
         rate = peak_rate * schedule(step)
         is_finite = math.isfinite(mean_loss) and math.isfinite(norm)
-        where = "" if is_finite else _broken_tensor(optimizer.parameters, mean_loss)
+        where = ""
         if is_finite:
             faults.in_a_row = 0
             if clip_norm is not None and norm > clip_norm:
-                gradients = [p.grad for p in parameters if p.grad is not None]
-                torch._foreach_mul_(gradients, clip_norm / norm)
+                gradients.scale(clip_norm / norm)
             optimizer.step(rate, step)
         else:
-            ranks = _broken_ranks(is_broken, world=world, device=device)
+            where = _broken(mean_loss, gradients)
             actions.emit(
                 "fault",
                 kind="nonfinite",
                 step=step + 1,
                 tensor=where,
-                rank=ranks[0],
-                micro_batches=[k for k, loss in each.items() if not bool(torch.isfinite(loss))],
+                rank=gradients.broken_ranks()[0],
+                micro_batches=[k for k, x in each.items() if not bool(torch.isfinite(x).all())],
                 first_example=step * micro.num_rows,
                 skipped=faults.skips,
             )
-        _drop_gradients(parameters)
+        gradients.drop()
         if not is_finite:
             _count_fault(faults, step=step, where=where)
         backend.step_boundary()
@@ -273,6 +280,7 @@ def train(
             tokens=int(tokens),
             parts_s=dict(clock.parts),
             **(dict(zip(parts, means, strict=True)) if len(parts) > 1 else {}),
+            **({"sent_bytes": gradients.sent_bytes} if world.world_size > 1 else {}),
             **({} if is_finite else {"skipped": True}),
         )
         if actions.is_evaluation_due(done):
@@ -284,7 +292,6 @@ def train(
             return reason or actions.stop_reason() or "another worker"
         num_tokens, counts = 0, None
         each.clear()
-        loss_total = torch.zeros(len(parts), device=device)
         clock.start()
         started = time.perf_counter()
     return None
@@ -301,35 +308,23 @@ def _counts(
     return torch.tensor(numbers, dtype=torch.float32, device=device)
 
 
-def _drop_gradients(parameters: list[Tensor]) -> None:
-    for parameter in parameters:
-        parameter.grad = None
+def _table(each: dict[int, Tensor], micro: MicroBatch, num_parts: int) -> list[float]:
+    """The losses of all micro-batches of the step, zeros for those of other workers."""
+    table = [0.0] * (micro.num_in_step * num_parts)
+    if each:
+        for index, losses in zip(each, torch.stack([*each.values()]).tolist(), strict=True):
+            table[index * num_parts : (index + 1) * num_parts] = losses
+    return table
 
 
-def _global_norm(parameters: list[Tensor]) -> float:
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    if not gradients:
-        return 0.0  # a worker without work in the step
-    return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
+def _exact_sum(values: Sequence[float]) -> float:
+    """The sum, rounded once; not finite where a value is not."""
+    return math.fsum(values) if all(map(math.isfinite, values)) else sum(values)
 
 
-def _broken_ranks(is_broken: bool, *, world: World, device: torch.device) -> list[int]:
-    """The workers whose own gradients were not finite; the first one where they all were."""
-    mine = [float(is_broken and rank == world.rank) for rank in range(world.world_size)]
-    flags = sum_numbers(mine, world, device)
-    return [rank for rank, flag in enumerate(flags) if flag] or [0]
-
-
-def _broken_tensor(parameters: Mapping[str, Tensor], loss: float) -> str:
+def _broken(loss: float, gradients: Gradients) -> str:
     """Where a value is not finite: the loss, else the first such gradient."""
-    if not math.isfinite(loss):
-        return "loss"
-    broken = [
-        name
-        for name, parameter in parameters.items()
-        if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all())
-    ]
-    return f"gradient of {broken[0] if broken else 'all'}"
+    return f"gradient of {gradients.broken() or 'all'}" if math.isfinite(loss) else "loss"
 
 
 def _count_fault(faults: Faults, *, step: int, where: str) -> None:

@@ -78,7 +78,33 @@ def test_every_worker_ends_every_step_once(
         assert [micro.step for micro in worker if micro.is_last] == [0, 1, 2]
         assert [(m.step, m.index) for m in worker] == sorted((m.step, m.index) for m in worker)
         assert all(micro.num_rows == global_batch for micro in worker)
+        assert {micro.num_in_step for micro in worker} == {-(-global_batch // micro_batch)}
         assert all(micro.index % world_size == rank for micro in worker if micro.batch)
+
+
+@given(st.integers(1, 4), st.integers(1, 40), st.integers(1, 16))
+@settings(max_examples=10)
+def test_in_the_order_of_the_tree_they_are_the_same(
+    world_size: int, global_batch: int, micro_batch: int
+) -> None:
+    workers = [
+        list(
+            micro_batches(
+                EXAMPLES,
+                seed=7,
+                first_step=0,
+                num_steps=3,
+                global_batch_size=global_batch,
+                micro_batch_size=micro_batch,
+                rank=rank,
+                world_size=world_size,
+                is_canonical=True,
+            )
+        )
+        for rank in range(world_size)
+    ]
+    assert rows_of(workers) == rows_of(dealt(1, global_batch, micro_batch))
+    assert all([m.step for m in worker if m.is_last] == [0, 1, 2] for worker in workers)
 
 
 def test_a_worker_without_work_has_one_micro_batch_without_rows() -> None:

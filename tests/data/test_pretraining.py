@@ -54,11 +54,17 @@ def test_labels_of_masks_are_what_stands_in_the_store() -> None:
     assert restored.tolist() == plain.input_ids.tolist()
 
 
-@pytest.mark.parametrize("world_size", [2, 3, 7])
-def test_any_number_of_workers_makes_the_same_global_batch(world_size: int) -> None:
+@pytest.mark.parametrize("is_canonical", [False, True], ids=["in turn", "in the tree"])
+@pytest.mark.parametrize("world_size", [1, 2, 3, 7])
+def test_any_number_of_workers_makes_the_same_global_batch(
+    world_size: int, is_canonical: bool
+) -> None:
     found = examples()
     alone = dealt(found)
-    shares = [dealt(found, rank=rank, world_size=world_size) for rank in range(world_size)]
+    shares = [
+        dealt(found, rank=rank, world_size=world_size, is_canonical=is_canonical)
+        for rank in range(world_size)
+    ]
     together = [micro for share in shares for micro in share if micro.batch is not None]
     assert sorted(map(content, together)) == sorted(map(content, alone))
     for step in range(3):

@@ -18,6 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("downloads", "heartbeat", "run_directory"),
     ("settings", "hub", "package_index"),
     ("losses", "hardware", "distributed"),
+    ("exchange",),
     ("corpus", "optim", "checkpoint", "model", "report"),
     ("data",),
     ("tasks",),

@@ -12,9 +12,7 @@ _WITHOUT_EFFECT: dict[str, tuple[object, ...]] = {
     "checkpoint_activations": (False,),
     "reproducible": (False,),
     "shard_optimizer": (False,),
-    "grad_dtype": ("fp32",),
     "profile_steps": (None,),
-    "gradient_as_bucket_view": (True,),
 }
 """Option -> the values that ask for nothing that is missing."""
 

@@ -13,6 +13,7 @@ from demo_bert.commands.held_out import Unigram, loss_of, score, unigram_baselin
 from demo_bert.commands.pretraining_data import PretrainingData, scored_rows
 from demo_bert.commands.pretraining_plan import Phase
 from demo_bert.commands.pretraining_results import pretraining_results
+from demo_bert.commands.run_exchange import gradients_of
 from demo_bert.commands.run_saver import RunSaver, is_due, take_up
 from demo_bert.commands.starting_weights import StartingWeights, fill_model
 from demo_bert.data.loader import ahead
@@ -92,6 +93,7 @@ class PretrainWorker:
             dict(self.model.named_parameters()),
             weight_decay=settings.weight_decay,
         )
+        self.gradients = gradients_of(self.optimizer, settings, world)
 
     @property
     def num_steps(self) -> int:
@@ -290,6 +292,7 @@ class PretrainWorker:
             micro_batch_size=phase.micro_batch_size,
             rank=self.world.rank,
             world_size=self.world.world_size,
+            is_canonical=self.settings.reproducible,
         )
         return train(
             self.model,
@@ -308,6 +311,7 @@ class PretrainWorker:
             parts=phase.parts,
             faults=self.faults,
             clock=clock,
+            gradients=self.gradients,
         )
 
     def _evaluate(self, phase: Phase, step: int, *, emit: Callable[..., None]) -> None:

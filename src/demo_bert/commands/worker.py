@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from demo_bert.checkpoint import Checkpoint
 from demo_bert.commands.finetuning_results import finetuning_results
+from demo_bert.commands.run_exchange import gradients_of
 from demo_bert.commands.run_plan import RunPlan
 from demo_bert.commands.run_saver import RunSaver, is_due, take_up
 from demo_bert.commands.starting_weights import StartingWeights, fill_model
@@ -74,6 +75,7 @@ class Worker:
             dict(self.model.named_parameters()),
             weight_decay=settings.weight_decay,
         )
+        self.gradients = gradients_of(self.optimizer, settings, world)
         assert settings.schedule is not None
         self.schedule = make_schedule(
             settings.schedule, num_steps=plan.num_steps, warmup_steps=plan.warmup_steps
@@ -186,6 +188,7 @@ class Worker:
             micro_batch_size=plan.micro_batch_size,
             rank=self.world.rank,
             world_size=self.world.world_size,
+            is_canonical=self.settings.reproducible,
             fill=fill_up,
         )
         return train(
@@ -204,6 +207,7 @@ class Worker:
             actions=actions,
             faults=self.faults,
             clock=clock,
+            gradients=self.gradients,
         )
 
     def write_products(self, directory: RunDirectory) -> None:

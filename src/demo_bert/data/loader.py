@@ -10,6 +10,7 @@ import numpy as np
 
 from demo_bert.data.order import rows_at
 from demo_bert.data.packing import Batch, Example, pack
+from demo_bert.exchange.tree import dealt
 
 Item = TypeVar("Item")
 _AHEAD = 4
@@ -25,6 +26,7 @@ class MicroBatch:
         is_last: Whether this worker has no further one in the step.
         batch: The rows; None for a worker without work in this step, which adds zero.
         num_rows: Rows of the whole step over all workers: the count that losses are divided by.
+        num_in_step: Micro-batches of the whole step over all workers.
         own_masked: Masked tokens of this worker's rows of the step: what a masked-LM loss is
             divided by, once they are summed over workers; None without masks.
     """
@@ -34,6 +36,7 @@ class MicroBatch:
     is_last: bool
     batch: Batch | None
     num_rows: int
+    num_in_step: int
     own_masked: int | None = None
 
 
@@ -47,6 +50,7 @@ def micro_batches(
     micro_batch_size: int,
     rank: int = 0,
     world_size: int = 1,
+    is_canonical: bool = False,
     fill: Callable[[Batch], Batch] | None = None,
 ) -> Iterator[MicroBatch]:
     """A worker's micro-batches from a step on; the same rows whoever computes them.
@@ -60,19 +64,27 @@ def micro_batches(
         micro_batch_size: b; micro-batch k holds rows [k*b, (k+1)*b) of the step.
         rank: This worker.
         world_size: Workers in all; micro-batches are dealt round-robin.
+        is_canonical: Whether they are computed in the order of `exchange.tree`.
         fill: Brings a batch to one of a few shapes, for backends that need it.
 
     Yields:
-        Micro-batches in order of (step, k); at least one for each step.
+        Micro-batches in order of (step, k), or of (step, the tree); at least one for each step.
     """
     for step in range(first_step, num_steps):
         rows = rows_at(
             step * global_batch_size, global_batch_size, num_rows=len(examples), seed=seed
         )
         parts = -(-global_batch_size // micro_batch_size)
-        mine = range(rank, parts, world_size)
+        mine = dealt(parts, rank=rank, world_size=world_size, is_canonical=is_canonical)
         if not mine:
-            yield MicroBatch(step, parts, is_last=True, batch=None, num_rows=global_batch_size)
+            yield MicroBatch(
+                step,
+                parts,
+                is_last=True,
+                batch=None,
+                num_rows=global_batch_size,
+                num_in_step=parts,
+            )
         for index in mine:
             chosen: np.ndarray = rows[index * micro_batch_size : (index + 1) * micro_batch_size]
             batch = pack([examples[row] for row in chosen])
@@ -82,6 +94,7 @@ def micro_batches(
                 is_last=index == mine[-1],
                 batch=fill(batch) if fill else batch,
                 num_rows=global_batch_size,
+                num_in_step=parts,
             )
 
 

@@ -14,6 +14,7 @@ from demo_bert.data.masking import Pieces, choose, num_masked, replace
 from demo_bert.data.order import places_at
 from demo_bert.data.packing import Batch
 from demo_bert.data.pairs import Pairs, PairSource, joined
+from demo_bert.exchange.tree import dealt
 
 _PLANNED_AT_ONCE = 8192
 _GATHERED_AT_ONCE = 512
@@ -146,6 +147,7 @@ def pretraining_batches(
     micro_batch_size: int,
     rank: int = 0,
     world_size: int = 1,
+    is_canonical: bool = False,
     fill: Callable[[Batch], Batch] | None = None,
 ) -> Iterator[MicroBatch]:
     """A worker's micro-batches from a step on; the same rows whoever computes them.
@@ -159,36 +161,49 @@ def pretraining_batches(
         micro_batch_size: b; micro-batch k holds rows [k*b, (k+1)*b) of the step.
         rank: This worker.
         world_size: Workers in all; micro-batches are dealt round-robin.
+        is_canonical: Whether they are computed in the order of `exchange.tree`.
         fill: Brings a batch to one of a few shapes, for backends that need it.
 
     Yields:
-        Micro-batches in order of (step, k); at least one for each step.
+        Micro-batches in order of (step, k), or of (step, the tree); at least one for each step.
     """
     size = global_batch_size
     for step in range(first_step, num_steps):
         epochs, rows = places_at(step * size, size, num_rows=len(examples), seed=seed)
         parts = -(-size // micro_batch_size)
-        mine = range(rank, parts, world_size)
+        mine = dealt(parts, rank=rank, world_size=world_size, is_canonical=is_canonical)
         chosen = [slice(k * micro_batch_size, (k + 1) * micro_batch_size) for k in mine]
         if not chosen:
-            yield MicroBatch(step, parts, is_last=True, batch=None, num_rows=size, own_masked=0)
+            yield MicroBatch(
+                step,
+                parts,
+                is_last=True,
+                batch=None,
+                num_rows=size,
+                num_in_step=parts,
+                own_masked=0,
+            )
             continue
         own = np.concatenate([np.arange(size)[part] for part in chosen])
-        planned = joined(
-            [
-                examples.pairs(epochs[some], rows[some])
-                for some in np.array_split(own, -(-len(own) // _PLANNED_AT_ONCE))
-            ]
-        )
+        planned = _planned(examples, epochs[own], rows[own])
         own_masked = examples.num_masked(planned)
-        for place, index in enumerate(mine):
-            begin = place * micro_batch_size
-            batch = examples.batch(planned[begin : begin + micro_batch_size])
+        begin = 0
+        for index in mine:
+            end = begin + min(micro_batch_size, size - index * micro_batch_size)
+            batch = examples.batch(planned[begin:end])
+            begin = end
             yield MicroBatch(
                 step,
                 index,
                 is_last=index == mine[-1],
                 batch=fill(batch) if fill else batch,
                 num_rows=size,
+                num_in_step=parts,
                 own_masked=own_masked,
             )
+
+
+def _planned(examples: Examples, epochs: np.ndarray, rows: np.ndarray) -> Pairs:
+    """The pairs of a worker's rows of a step, planned some at a time."""
+    parts = np.array_split(np.arange(len(rows)), -(-len(rows) // _PLANNED_AT_ONCE))
+    return joined([examples.pairs(epochs[some], rows[some]) for some in parts])

@@ -1,0 +1,98 @@
+"""A few steps of a small model with dropout, told as hashes and numbers."""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from demo_bert.data.loader import micro_batches
+from demo_bert.data.packing import Example
+from demo_bert.distributed import World
+from demo_bert.exchange import Gradients
+from demo_bert.hardware.cpu import CpuBackend
+from demo_bert.model.bert import initialise
+from demo_bert.model.heads import SequenceClassifier
+from demo_bert.optim import make_optimizer
+from demo_bert.tasks import load_task
+from demo_bert.training import Actions, train
+from small_run import CONFIG
+
+DRAWN = np.random.default_rng(1)
+EXAMPLES = [
+    Example(DRAWN.integers(5, CONFIG.vocab_size, 3 + number % 9), 3, number % 2)
+    for number in range(40)
+]
+SPLITS = ((10, 3), (10, 2), (11, 6))
+"""Rows of a step, and of a micro-batch: 4, 5 and 2 micro-batches, the last one smaller."""
+
+
+def learn(world: World, *, split: int = 0, optimizer: str = "adamw", **how: Any) -> dict[str, Any]:
+    """Trains for three steps.
+
+    Args:
+        world: This worker's place.
+        split: Which of SPLITS.
+        optimizer: Its name.
+        **how: For `Gradients`.
+
+    Returns:
+        `bits` of weights and moments, `losses`, `norms`, `weights`, and how `far` a backward pass
+        had come at each beginning of a sum: whether the last gradient was there.
+    """
+    model = SequenceClassifier(CONFIG, 2)
+    initialise(model, initializer_range=0.2, seed=3)
+    model.register_parameter("unused", nn.Parameter(torch.ones(7)))
+    parameters = dict(model.named_parameters())
+    updates = make_optimizer(optimizer, parameters, weight_decay=0.1)
+    gradients = Gradients(parameters, world, bucket_elements=600, **how)
+    events: list[dict[str, Any]] = []
+    backend = CpuBackend()
+    backend.prepare()
+    rows, micro = SPLITS[split]
+    train(
+        model,
+        updates,
+        batches=micro_batches(
+            EXAMPLES,
+            seed=5,
+            first_step=0,
+            num_steps=3,
+            global_batch_size=rows,
+            micro_batch_size=micro,
+            rank=world.rank,
+            world_size=world.world_size,
+            is_canonical=how.get("is_canonical", False),
+        ),
+        num_steps=3,
+        loss_sum=load_task("classification").loss_sum,
+        schedule=lambda step: 1.0,
+        peak_rate=1e-2,
+        clip_norm=1.0,
+        dtype="fp32",
+        seed=5,
+        backend=backend,
+        world=world,
+        actions=Actions(
+            emit=lambda event, **fields: events.append(fields),
+            evaluate=lambda step: None,
+            save=lambda step: None,
+            is_evaluation_due=lambda step: False,
+            is_save_due=lambda step: False,
+            stop_reason=lambda: None,
+        ),
+        gradients=gradients,
+    )
+    digest = hashlib.sha256()
+    for tensors in (model.state_dict(), updates.state):
+        for name, tensor in sorted(tensors.items()):
+            digest.update(name.encode() + tensor.detach().numpy().tobytes())
+    return {
+        "bits": digest.hexdigest(),
+        "losses": [event["loss"] for event in events],
+        "norms": [event["grad_norm"] for event in events],
+        "sent": events[0].get("sent_bytes"),
+        "unused": parameters["unused"].tolist(),
+        "weights": torch.cat([p.detach().flatten() for p in parameters.values()]).tolist(),
+    }

@@ -1,0 +1,123 @@
+"""The same training by 1, 2 and 4 workers, however gradients are summed: real processes, gloo."""
+
+from typing import Any
+
+import pytest
+
+from demo_bert.distributed import World
+from demo_bert.errors import UsageError
+from demo_bert.exchange import Gradients
+from exchange.small_training import learn
+from exchange.workers import answers
+
+HOW: dict[str, dict[str, Any]] = {
+    "views": {},
+    "copied": {"as_views": False},
+    "bf16": {"dtype": "bf16"},
+    "canonical": {"is_canonical": True},
+    "canonical, copied": {"is_canonical": True, "as_views": False},
+    "lamb": {"optimizer": "lamb"},
+    "canonical lamb": {"is_canonical": True, "optimizer": "lamb"},
+}
+
+PROGRAM = """
+import json, os, sys
+import torch
+from demo_bert import distributed
+from exchange.small_training import SPLITS, learn
+
+torch.set_num_threads(1)
+rank, port, how = int(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
+found = {}
+for size in (2, 4):
+    if rank < size:
+        places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_PORT": port + size}
+        os.environ.update({name: str(value) for name, value in places.items()})
+        world = distributed.place()
+        distributed.join(world, "gloo", timeout_s=60.0)
+        found[size] = {
+            name: [learn(world, split=split, **options) for split in range(len(SPLITS))]
+            for name, options in how.items()
+        }
+        distributed.wait_for_all(world)
+        distributed.leave(world)
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def found() -> list[dict[str, Any]]:
+    """What each of four workers found; the first two have also been alone with each other."""
+    import json
+
+    return answers(PROGRAM, json.dumps(HOW), count=4)
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[str, list[dict[str, Any]]]:
+    return {
+        name: [learn(World(), split=split, **options) for split in range(3)]
+        for name, options in HOW.items()
+    }
+
+
+@pytest.mark.parametrize("size", ["2", "4"])
+@pytest.mark.parametrize("how", HOW)
+def test_all_workers_have_the_same_bits(found: list[Any], how: str, size: str) -> None:
+    for worker in found[1 : int(size)]:
+        assert worker[size][how] == found[0][size][how]
+
+
+@pytest.mark.parametrize("size", ["2", "4"])
+@pytest.mark.parametrize("how", ["views", "copied", "lamb"])
+def test_many_workers_learn_what_one_learns(
+    found: list[Any], alone: dict[str, Any], how: str, size: str
+) -> None:
+    for one, many in zip(alone[how], found[0][size][how], strict=True):
+        assert many["losses"] == pytest.approx(one["losses"], rel=1e-5)
+        assert many["norms"] == pytest.approx(one["norms"], rel=1e-5)
+        # Adam's first steps turn the smallest gradient into a whole step of 0.01.
+        differences = [abs(a - b) for a, b in zip(many["weights"], one["weights"], strict=True)]
+        assert sum(differences) / len(differences) < 1e-5
+
+
+@pytest.mark.parametrize("size", ["2", "4"])
+def test_gradients_in_the_buckets_and_beside_them_are_the_same(found: list[Any], size: str) -> None:
+    assert found[0][size]["copied"] == found[0][size]["views"]
+
+
+@pytest.mark.parametrize("size", ["2", "4"])
+@pytest.mark.parametrize("how", [name for name in HOW if "canonical" in name])
+def test_the_canonical_order_gives_the_same_bits_for_any_number_of_workers(
+    found: list[Any], alone: dict[str, Any], how: str, size: str
+) -> None:
+    keys = ("bits", "losses", "norms", "weights")
+    for one, many in zip(alone[how], found[0][size][how], strict=True):
+        assert {key: many[key] for key in keys} == {key: one[key] for key in keys}
+
+
+def test_another_order_of_sums_gives_other_bits(found: list[Any], alone: dict[str, Any]) -> None:
+    bits = {alone["views"][0]["bits"], *(found[0][size]["views"][0]["bits"] for size in "24")}
+    assert len(bits) > 1, "the test above would pass without the canonical order"
+
+
+@pytest.mark.parametrize("size", ["2", "4"])
+def test_gradients_that_travel_in_bf16_stay_near_and_are_half_the_bytes(
+    found: list[Any], alone: dict[str, Any], size: str
+) -> None:
+    for one, many in zip(alone["views"], found[0][size]["bf16"], strict=True):
+        assert many["losses"] == pytest.approx(one["losses"], rel=0.02)
+        assert many["norms"] == pytest.approx(one["norms"], rel=0.02)
+        assert many["bits"] != one["bits"]
+    assert 2 * found[0][size]["bf16"][0]["sent"] == found[0][size]["views"][0]["sent"]
+
+
+def test_what_no_worker_uses_is_left_as_it_is(found: list[Any], alone: dict[str, Any]) -> None:
+    for results in (alone, found[0]["2"], found[0]["4"]):
+        assert {tuple(each["unused"]) for runs in results.values() for each in runs} == {(1.0,) * 7}
+
+
+@pytest.mark.parametrize("size", [3, 5, 6, 12, 128])
+def test_the_canonical_order_is_refused_for_other_numbers_of_workers(size: int) -> None:
+    with pytest.raises(UsageError, match=f"--reproducible with {size} workers"):
+        Gradients({}, World(0, 0, size), is_canonical=True)
