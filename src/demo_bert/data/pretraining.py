@@ -5,6 +5,7 @@ Shapes: T tokens, B examples, M masked tokens.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -171,18 +172,11 @@ def pretraining_batches(
     for step in range(first_step, num_steps):
         epochs, rows = places_at(step * size, size, num_rows=len(examples), seed=seed)
         parts = -(-size // micro_batch_size)
+        made = partial(MicroBatch, num_rows=size, num_in_step=parts)
         mine = dealt(parts, rank=rank, world_size=world_size, is_canonical=is_canonical)
         chosen = [slice(k * micro_batch_size, (k + 1) * micro_batch_size) for k in mine]
         if not chosen:
-            yield MicroBatch(
-                step,
-                parts,
-                is_last=True,
-                batch=None,
-                num_rows=size,
-                num_in_step=parts,
-                own_masked=0,
-            )
+            yield made(step, parts, is_last=True, batch=None, own_masked=0)
             continue
         own = np.concatenate([np.arange(size)[part] for part in chosen])
         planned = _planned(examples, epochs[own], rows[own])
@@ -192,13 +186,11 @@ def pretraining_batches(
             end = begin + min(micro_batch_size, size - index * micro_batch_size)
             batch = examples.batch(planned[begin:end])
             begin = end
-            yield MicroBatch(
+            yield made(
                 step,
                 index,
                 is_last=index == mine[-1],
                 batch=fill(batch) if fill else batch,
-                num_rows=size,
-                num_in_step=parts,
                 own_masked=own_masked,
             )
 
