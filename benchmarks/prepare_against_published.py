@@ -19,10 +19,12 @@ from pathlib import Path
 
 from demo_bert.corpus import sources
 from demo_bert.corpus.document import Tally
+from demo_bert.corpus.fingerprints import signatures_of
 from demo_bert.corpus.making import make_store
 from demo_bert.corpus.recipe import Recipe
 from demo_bert.corpus.sentences import split
 from demo_bert.corpus.store import id_dtype_of
+from demo_bert.corpus.word_pieces import table_of
 from demo_bert.model.vocabulary import STANDARD_VOCABULARY, build_tokenizer, read_vocabulary
 from masked_records import (  # type: ignore[missing-import]  # it lies beside this file
     PythonTokenizer,
@@ -102,6 +104,8 @@ def _published(lines: list[str], *, is_both_phases: bool) -> dict[str, float]:
 
 
 def _ours(text: Path, path: Path) -> dict[str, float]:
+    table_of.cache_clear()
+    signatures_of.cache_clear()
     begin = time.process_time()
     recipe = Recipe(
         inputs=(("text", text),),

@@ -11,17 +11,19 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from demo_bert.corpus import sources
 from demo_bert.corpus.document import Paragraphs, Piece, Tally
-from demo_bert.corpus.fingerprints import NUM_HASHES, Signatures, text_hash
+from demo_bert.corpus.fingerprints import NUM_HASHES, signatures_of, text_hash
 from demo_bert.corpus.sentences import split
 from demo_bert.corpus.word_pieces import WordPieces
 from demo_bert.errors import DataError, DiskError
 from demo_bert.files import sha256_of, write_text
+
+_CHARACTERS_AT_A_TIME = 1 << 20
 
 BLOCK_SENTENCES = 200
 """Sentences of a block: long documents can be held out block by block."""
@@ -62,10 +64,15 @@ class PartFacts:
     unknown_tokens: int = 0
     sentences: int = 0
     documents: int = 0
-    text_bytes: int = 0
-    """Bytes of the sentences as UTF-8."""
     tally: dict[str, int] = field(default_factory=dict)
     sha256: dict[str, str] = field(default_factory=dict)
+
+
+class _Content(NamedTuple):
+    """Of a document or a block of it."""
+
+    ids: np.ndarray
+    word_hashes: np.ndarray
 
 
 class PartWriter:
@@ -79,8 +86,10 @@ class PartWriter:
     def __init__(self, directory: Path, rules: Rules) -> None:
         self._directory = directory
         self._rules = rules
-        self._signature_of = Signatures(rules.vocabulary) if rules.has_signatures else None
+        self._signature_of = signatures_of(rules.vocabulary) if rules.has_signatures else None
         self._counts: Counter[str] = Counter()
+        self._waiting: list[list[str]] = []
+        self._waiting_characters = 0
         directory.mkdir(parents=True)
         self._files: dict[str, BinaryIO] = {
             name: (directory / name).open("wb", buffering=1 << 20) for name in COLUMNS
@@ -92,35 +101,63 @@ class PartWriter:
         Args:
             paragraphs: Of the document.
         """
-        look_up = self._rules.word_pieces
         sentences = split(paragraphs, language=self._rules.language).sentences
-        pieces = [
-            (words, ids)
-            for words in map(look_up.words_of, sentences)
-            if (ids := look_up.ids_of(words))
-        ]
-        if not pieces:
-            self._counts["documents without text"] += 1
-            return
-        words = [one for one, _ in pieces]
-        dtype = np.dtype(self._rules.id_dtype)
-        lengths = np.array([len(ids) for _, ids in pieces], "<u4") // dtype.itemsize
-        ids = np.frombuffer(b"".join(ids for _, ids in pieces), dtype)
-        self._write("ids", ids)
-        self._write("sentences", lengths)
-        value, num_bytes = text_hash(words)
-        row = (len(lengths), len(ids), value)
-        self._write("documents", np.array([row], DOCUMENT))
-        self._add_signatures(ids, lengths)
-        if len(lengths) > BLOCK_SENTENCES:
-            starts = range(0, len(words), BLOCK_SENTENCES)
-            blocks = [text_hash(words[at : at + BLOCK_SENTENCES])[0] for at in starts]
-            self._write("blocks", np.array(blocks, "<u8"))
-        self._counts["documents"] += 1
+        self._waiting.append(sentences)
+        self._waiting_characters += sum(map(len, sentences))
+        if self._waiting_characters > _CHARACTERS_AT_A_TIME:
+            self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        """Writes the documents that wait, which are looked up together."""
+        waiting, self._waiting = self._waiting, list[list[str]]()
+        self._waiting_characters = 0
+        encoded = self._rules.word_pieces.encode([one for document in waiting for one in document])
+        is_kept = encoded.tokens > 0
+        lengths = encoded.tokens[is_kept]
+        self._write("ids", encoded.ids)
+        self._write("sentences", lengths.astype("<u4"))
+        token_ends = np.concatenate(([0], np.cumsum(lengths)))
+        word_ends = np.concatenate(([0], np.cumsum(encoded.words)))
+        word_starts, word_ends = word_ends[:-1][is_kept], word_ends[1:][is_kept]
+
+        def content(begin: int, end: int) -> _Content:
+            return _Content(
+                encoded.ids[token_ends[begin] : token_ends[end]],
+                encoded.word_hashes[word_starts[begin] : word_ends[end - 1]],
+            )
+
+        # For each document, the first of its sentences that have pieces, and what comes after them.
+        sizes = np.cumsum([0, *map(len, waiting)])
+        limits = np.concatenate(([0], np.cumsum(is_kept)))[sizes].tolist()
+        for begin, end in zip(limits, limits[1:], strict=False):
+            if begin == end:
+                self._counts["documents without text"] += 1
+                continue
+            starts = range(begin, end, BLOCK_SENTENCES)
+            blocks = [content(one, min(one + BLOCK_SENTENCES, end)) for one in starts]
+            self._write_document(content(begin, end), blocks, num_sentences=end - begin)
         self._counts["sentences"] += len(lengths)
-        self._counts["tokens"] += len(ids)
-        self._counts["unknown_tokens"] += int(np.count_nonzero(ids == self._rules.unknown_id))
-        self._counts["text_bytes"] += num_bytes
+        self._counts["tokens"] += len(encoded.ids)
+        unknown = np.count_nonzero(encoded.ids == self._rules.unknown_id)
+        self._counts["unknown_tokens"] += int(unknown)
+
+    def _write_document(
+        self, whole: _Content, blocks: Sequence[_Content], *, num_sentences: int
+    ) -> None:
+        row = (num_sentences, len(whole.ids), text_hash(whole.word_hashes))
+        self._write("documents", np.array([row], DOCUMENT))
+        self._counts["documents"] += 1
+        if len(blocks) > 1:
+            hashes = [text_hash(block.word_hashes) for block in blocks]
+            self._write("blocks", np.array(hashes, "<u8"))
+        signature_of = self._signature_of
+        if signature_of is None:
+            return
+        lowest = np.stack([signature_of.lowest(block.ids) for block in blocks])
+        if len(blocks) > 1:
+            self._write("block_signatures", np.stack(list(map(signature_of.filled, lowest))))
+        # The few grams that cross from block to block are left out.
+        self._write("signatures", signature_of.filled(lowest.min(axis=0)))
 
     def close(self) -> None:
         """Closes the columns; without `finish` the part is unfinished."""
@@ -137,6 +174,7 @@ class PartWriter:
         Returns:
             The facts.
         """
+        self._write_waiting()
         self.close()
         if self._counts["documents without text"]:
             tally["documents without text"] += self._counts.pop("documents without text")
@@ -150,27 +188,11 @@ class PartWriter:
         write_text(self._directory / "part.json", json.dumps(asdict(facts), indent=2) + "\n")
         return facts
 
-    def _add_signatures(self, ids: np.ndarray, lengths: np.ndarray) -> None:
-        if self._signature_of is None:
-            return
-        if len(lengths) <= BLOCK_SENTENCES:
-            self._write("signatures", self._signature_of(ids))
-            return
-        ends = np.cumsum(lengths, dtype=np.int64)
-        starts = np.concatenate(([0], ends[BLOCK_SENTENCES - 1 : -1 : BLOCK_SENTENCES]))
-        stops = [*starts[1:], len(ids)]
-        blocks = np.stack(
-            [self._signature_of(ids[a:b]) for a, b in zip(starts, stops, strict=True)]
-        )
-        self._write("block_signatures", blocks)
-        # The few grams that cross from block to block are left out.
-        self._write("signatures", blocks.min(axis=0))
-
     def _write(self, column: str, values: np.ndarray) -> None:
         self._files[column].write(values.tobytes())
 
 
-_COUNTS = ("tokens", "unknown_tokens", "sentences", "documents", "text_bytes")
+_COUNTS = ("tokens", "unknown_tokens", "sentences", "documents")
 
 
 def make_part(

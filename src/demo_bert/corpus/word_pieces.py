@@ -1,83 +1,46 @@
-"""Sentences to WordPiece ids: `tokenizers`, behind an exact cache of words.
+"""Sentences to WordPiece ids, those of `tokenizers`, behind an exact table of words.
 
-BERT's rules never look beyond white space, so what stands between two spaces has the same ids
-wherever it stands; most words of a text were met before. Words of ASCII that were not are cut here
-(a call of `tokenizers` costs more than the work), all others by `tokenizers`.
+BERT's rules never look beyond white space or punctuation, so what stands between has the same ids
+wherever it stands, and most words of a text were met before. A megabyte of text at a time is cut
+into words as bytes and looked up in arrays; only words that are new are given to `tokenizers`.
 """
 
-import json
-import re
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
-_MOST_WORDS = 400_000
-_MOST_CACHED_CHARACTERS = 64
-_PYTHONS_OWN_SPACES = re.compile(r"[\x0b\x0c\x1c-\x1f\x85]")
-"""Where Python splits, and BERT's rules drop the character and join what it stands between."""
+from demo_bert.corpus.word_table import WordTable
 
-_MARKS = tuple((mark, f" {mark} ") for mark in ",.()\";:-'")
-_OTHER_MARKS = "\u2018\u2019\u201c\u201d\u2013\u2014"
+_BATCH_CHARACTERS = 1 << 20
 
-_PARTS = re.compile(r"[A-Za-z0-9]+|[^A-Za-z0-9]")
-"""What BERT's rules make of ASCII: runs of letters and digits, and each other character alone."""
+_SPACES = b"\t\n\r "
+_OTHER_MARKS = "\u2018\u2019\u201c\u201d\u2013\u2014\u2026\u00b7"
+"""Punctuation beyond ASCII that is frequent: words are told from it, as BERT's rules do later."""
+_NO_BREAK_SPACE = "\u00a0"
+
+_SPACE, _WORD, _MARK = range(3)
+_CLASSES = bytes(
+    _SPACE if byte in _SPACES else _MARK if 32 < byte < 127 and not chr(byte).isalnum() else _WORD
+    for byte in range(256)
+)
+"""Of each byte. Control characters and all beyond ASCII count as parts of words: `tokenizers` sees
+to them, word by word."""
 
 
-class _Words(dict[str, bytes]):
-    """Word -> its ids as bytes; a word that is missing is looked up."""
+@dataclass(frozen=True)
+class Encoded:
+    """Sentences as ids."""
 
-    def __init__(self, description: str, dtype: np.dtype[np.unsignedinteger]) -> None:
-        from tokenizers import Tokenizer
-
-        super().__init__()
-        self._tokenizer = Tokenizer.from_str(description)
-        self._tokenizer.encode_special_tokens = True
-        self._dtype = dtype
-        content = json.loads(description)
-        model = content["model"]
-        self.is_lower_case: bool = content["normalizer"]["lowercase"]
-        self._longest: int = model["max_input_chars_per_word"]
-        pieces = {name: np.array(place, dtype).tobytes() for name, place in model["vocab"].items()}
-        self._unknown = pieces[model["unk_token"]]
-        self._first = pieces
-        self._inner = {name[2:]: ids for name, ids in pieces.items() if name.startswith("##")}
-
-    def __missing__(self, word: str) -> bytes:
-        if not (word.isascii() and word.isprintable()):
-            ids = self._tokenizer.encode(word, add_special_tokens=False).ids
-            found = np.array(ids, self._dtype).tobytes()
-        elif word.isalnum():
-            found = self._longest_first(word.lower() if self.is_lower_case else word)
-        else:
-            parts = _PARTS.findall(word)
-            if len(parts) == 1:
-                found = self._first.get(word, self._unknown)
-            else:
-                found = b"".join(map(self.__getitem__, parts))
-        if len(word) <= _MOST_CACHED_CHARACTERS:
-            if len(self) >= _MOST_WORDS:
-                self.clear()
-            self[word] = found
-        return found
-
-    def _longest_first(self, word: str) -> bytes:
-        """WordPiece of one word of ASCII letters and digits."""
-        length = len(word)
-        if length > self._longest:
-            return self._unknown
-        found = b""
-        begin, pieces = 0, self._first
-        while begin < length:
-            for end in range(length, begin, -1):
-                ids = pieces.get(word[begin:end])
-                if ids is not None:
-                    break
-            else:
-                return self._unknown
-            found += ids
-            begin, pieces = end, self._inner
-        return found
+    ids: np.ndarray
+    """Of all sentences, (tokens,)."""
+    tokens: np.ndarray
+    """Of each sentence, (sentences,) int64; may be 0."""
+    word_hashes: np.ndarray
+    """Of each word or mark, case left out, (words,) uint64."""
+    words: np.ndarray
+    """Words of each sentence, (sentences,) int64."""
 
 
 class WordPieces:
@@ -93,44 +56,84 @@ class WordPieces:
         self._description = tokenizer
         self._dtype = dtype
 
-    def __getstate__(self) -> dict[str, object]:
-        """What travels: not the cache."""
-        return {"_description": self._description, "_dtype": self._dtype}
-
-    def words_of(self, sentence: str) -> list[str]:
-        """The words and marks of a sentence, more or less: what has the same ids alone.
+    def encode(self, sentences: Sequence[str]) -> Encoded:
+        """The ids of sentences.
 
         Args:
-            sentence: Any text.
+            sentences: Any texts; memory is needed for a megabyte of them at a time.
 
         Returns:
-            Words; punctuation that BERT's rules separate may still be on them.
+            Their ids, in order.
         """
-        if sentence.isascii():
-            if self._words.is_lower_case:
-                sentence = sentence.lower()
-        else:
+        parts = [self._encode(batch) for batch in _batches(sentences)]
+        if len(parts) == 1:
+            return parts[0]
+        return Encoded(
+            np.concatenate([np.empty(0, self._dtype), *(one.ids for one in parts)]),
+            np.concatenate([np.empty(0, np.int64), *(one.tokens for one in parts)]),
+            np.concatenate([np.empty(0, np.uint64), *(one.word_hashes for one in parts)]),
+            np.concatenate([np.empty(0, np.int64), *(one.words for one in parts)]),
+        )
+
+    def _encode(self, sentences: Sequence[str]) -> Encoded:
+        data = self._lines(sentences)
+        classes = np.frombuffer(data.translate(_CLASSES), np.uint8)
+        is_mark, is_word = classes == _MARK, classes == _WORD
+        is_start, is_end = is_mark | is_word, is_mark | is_word
+        is_start[1:] &= is_mark[1:] | ~is_word[:-1]
+        is_end[:-1] &= is_mark[:-1] | ~is_word[1:]
+        starts = np.flatnonzero(is_start)
+        line_ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
+        words = np.diff(np.searchsorted(starts, line_ends), prepend=0, append=len(starts))
+        table = self._table
+        numbers = table.numbers_of(data, starts, np.flatnonzero(is_end) + 1)
+        counts = table.counts[numbers]
+        ends = np.concatenate(([0], np.cumsum(counts)))
+        # Where each word's first id is in the table, less where it comes in the text.
+        shift = table.begins[numbers] - ends[:-1]
+        places = np.arange(ends[-1]) + np.repeat(shift, counts)
+        tokens = np.diff(ends[np.cumsum(words)], prepend=0)
+        return Encoded(table.ids[places], tokens, table.hashes[numbers], words)
+
+    def _lines(self, sentences: Sequence[str]) -> bytes:
+        """A sentence on each line, in lower case where the vocabulary is."""
+        text = "\n".join(sentences)
+        if text.count("\n") >= len(sentences):
+            text = "\n".join(sentence.replace("\n", " ") for sentence in sentences)
+        # BERT's rules drop it.
+        text = text.replace("\0", "")
+        if not text.isascii():
+            text = text.replace(_NO_BREAK_SPACE, " ")
             for mark in _OTHER_MARKS:
-                sentence = sentence.replace(mark, f" {mark} ")
-        if not sentence.isprintable() and _PYTHONS_OWN_SPACES.search(sentence):
-            sentence = _PYTHONS_OWN_SPACES.sub("", sentence)
-        # A mark is a word of its own; without it, far more words were met before.
-        for mark, spaced in _MARKS:
-            if mark in sentence:
-                sentence = sentence.replace(mark, spaced)
-        return sentence.split()
+                text = text.replace(mark, f" {mark} ")
+        data = text.encode()
+        return data.lower() if self._table.is_lower_case else data
 
-    def ids_of(self, words: Sequence[str]) -> bytes:
-        """The ids of a sentence.
+    @property
+    def _table(self) -> WordTable:
+        return table_of(self._description, self._dtype)
 
-        Args:
-            words: From `words_of`.
 
-        Returns:
-            Its ids, as bytes of the type.
-        """
-        return b"".join(map(self._words.__getitem__, words))
+@lru_cache(maxsize=1)
+def table_of(tokenizer: str, dtype: np.dtype[np.unsignedinteger]) -> WordTable:
+    """This process's table of words; it goes from part to part.
 
-    @cached_property
-    def _words(self) -> _Words:
-        return _Words(self._description, self._dtype)
+    Args:
+        tokenizer: As in `WordPieces`.
+        dtype: As in `WordPieces`.
+
+    Returns:
+        The table.
+    """
+    return WordTable(tokenizer, dtype)
+
+
+def _batches(sentences: Sequence[str]) -> Iterable[Sequence[str]]:
+    begin = size = 0
+    for place, sentence in enumerate(sentences):
+        size += len(sentence)
+        if size > _BATCH_CHARACTERS:
+            yield sentences[begin : place + 1]
+            begin, size = place + 1, 0
+    if begin < len(sentences):
+        yield sentences[begin:]
