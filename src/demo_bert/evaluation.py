@@ -3,6 +3,7 @@
 Shapes: N examples, B of a batch, C outputs for each, K sums.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
@@ -79,11 +80,11 @@ def totals_of(
     backend: Backend,
     world: World,
 ) -> list[float]:
-    """What a measure gives, summed over all batches of all workers.
+    """What a measure gives, summed over all batches of all workers, exactly.
 
     Args:
         model: On the backend's device; put into evaluation mode.
-        batches: This worker's, on the host.
+        batches: This worker's, on the host; batches are dealt to the workers in turn.
         measure: Batch -> (K,) float32 sums and counts.
         num_totals: K.
         dtype: "bf16" or "fp32".
@@ -93,11 +94,17 @@ def totals_of(
     Returns:
         K sums.
     """
-    totals = torch.zeros(num_totals, dtype=torch.float64)  # (K,)
     numbered = ((None, batch) for batch in batches)
-    for _, sums in _each(model, numbered, measure, dtype=dtype, backend=backend):
-        totals += sums.cpu().double()
-    return sum_numbers(totals.tolist(), world, backend.device())
+    found = _each(model, numbered, measure, dtype=dtype, backend=backend)
+    mine = [sums.double().tolist() for _, sums in found]  # (K,) of each batch
+    device = backend.device()
+    (most,) = sum_numbers([len(mine)], world, device)
+    table = [0.0] * int(most) * num_totals * world.world_size
+    for number, sums in enumerate(mine):
+        place = (number * world.world_size + world.rank) * num_totals
+        table[place : place + num_totals] = sums
+    table = sum_numbers(table, world, device)
+    return [math.fsum(table[k::num_totals]) for k in range(num_totals)]
 
 
 def _each(

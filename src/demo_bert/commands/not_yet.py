@@ -10,7 +10,6 @@ _WITHOUT_EFFECT: dict[str, tuple[object, ...]] = {
     "track": (None,),
     "compile": ("auto", "off"),
     "checkpoint_activations": (False,),
-    "reproducible": (False,),
     "shard_optimizer": (False,),
     "profile_steps": (None,),
 }

@@ -17,6 +17,12 @@ from typing import Any, Protocol, Self
 from demo_bert.checkpoint import Checkpoint, newest, of_step, set_aside_after
 from demo_bert.clock import process_start
 from demo_bert.commands.logs import also_to_file, remove, to_handler, to_standard_error
+from demo_bert.commands.run_conditions import (
+    check_same_conditions,
+    check_same_workers,
+    conditions,
+    use_one_thread,
+)
 from demo_bert.commands.run_records import (
     check_same_inputs,
     going_on_command,
@@ -136,6 +142,8 @@ class RunSession(ABC):
     def __enter__(self) -> Self:
         """Takes the device, meets the other workers, listens for stop requests."""
         self.backend.prepare()
+        if self.settings.reproducible:
+            use_one_thread(self.backend)
         timeout_s = self.settings.timeout.seconds or 600.0
         join(self.world, self.backend.process_group, timeout_s=timeout_s)
         self.stops.__enter__()
@@ -241,6 +249,8 @@ class RunSession(ABC):
         Raises:
             DemoBertError: As the table in `errors.py` says.
         """
+        if worker.settings.reproducible:
+            record = {**record, "reproducible": conditions(self.backend, worker.dtype)}
         if not self.world.is_first:
             return self._as_other(worker, directory, record=record)
         with directory.locked():
@@ -300,6 +310,12 @@ class RunSession(ABC):
         recorded = directory.record()
         if recorded is not None:
             check_same_inputs(record, recorded)
+        if now := record.get("reproducible"):
+            check_same_workers(now, self.world, self.backend)
+            if recorded is not None:
+                check_same_conditions(now, recorded.get("reproducible") or {})
+        elif recorded is not None and recorded.get("reproducible"):
+            _LOG.warning("--no-reproducible: from here on the bits depend on the workers")
         found = None
         if recorded is not None and isinstance(resume, int):
             found = of_step(directory.checkpoints, resume)

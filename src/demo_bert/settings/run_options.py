@@ -163,7 +163,9 @@ RUN_OPTIONS: tuple[Option, ...] = (
         commands=TRAINING,
         group="machine",
         arity="flag",
-        help="The same bits for any number of workers.",
+        off_flag="--no-reproducible",
+        help="The same bits for 1, 2, 4, ... 64 workers, of one thread each, on processors of one"
+        " kind. --no-reproducible gives the promise up when a run goes on elsewhere.",
         default=False,
         shapes_result=True,
     ),
