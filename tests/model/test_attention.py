@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from demo_bert.model.attention import AttentionPath, Sequences, attention, select_path
 
-_PATHS: tuple[AttentionPath, ...] = ("loop", "padded")
+_PATHS: tuple[AttentionPath, ...] = ("blocks", "padded")
 
 
 def _sequences(lengths: list[int], longest: int | None = None) -> Sequences:
@@ -91,14 +91,14 @@ def test_gradients_through_dropout_are_those_of_autograd() -> None:
         return attention(values, sequences, num_heads=2, dropout=0.2, path="padded")
 
     assert torch.autograd.gradcheck(run, (qkv,))
-    # The loop keeps its softmax in float32, so finite differences are taken in that precision.
+    # Blocks keep its softmax in float32, so finite differences are taken in that precision.
     narrow = qkv.detach().float().requires_grad_()
     direction = torch.randn_like(narrow)
 
     def along(step: float) -> torch.Tensor:
         torch.manual_seed(3)
         moved = narrow + step * direction
-        return attention(moved, sequences, num_heads=2, dropout=0.2, path="loop").sum()
+        return attention(moved, sequences, num_heads=2, dropout=0.2, path="blocks").sum()
 
     along(0.0).backward()
     slope = (along(1e-2) - along(-1e-2)) / 2e-2
@@ -107,7 +107,7 @@ def test_gradients_through_dropout_are_those_of_autograd() -> None:
 
 def test_the_path_follows_device_dtype_and_dropout() -> None:
     bf16, fp32 = torch.bfloat16, torch.float32
-    assert select_path("cpu", fp32, dropout=0.1, needs_grad=True) == "loop"
+    assert select_path("cpu", fp32, dropout=0.1, needs_grad=True) == "blocks"
     assert select_path("cuda", bf16, dropout=0.0, needs_grad=True) == "varlen"
     assert select_path("cuda", bf16, dropout=0.1, needs_grad=True) == "padded"
     assert select_path("cuda", fp32, dropout=0.0, needs_grad=True) == "padded"

@@ -1,8 +1,10 @@
-"""Rounded products are those of a bfloat16 unit with float32 sums."""
+"""Rounded products are those of a bfloat16 unit; narrow copies follow their masters."""
 
+import pytest
 import torch
 
 from demo_bert.model.linear import Linear, round_products
+from demo_bert.optim import OPTIMIZERS, make_optimizer
 
 
 def test_rounded_products_are_exact_products_of_rounded_operands() -> None:
@@ -35,3 +37,52 @@ def test_unrounded_is_plain_float32_and_differs() -> None:
     assert not torch.equal(layer(inputs), plain)
     round_products(layer, False)
     assert torch.equal(layer(inputs), plain)
+
+
+def test_in_bfloat16_on_a_cpu_products_are_narrow_and_gradients_wide() -> None:
+    torch.manual_seed(0)
+    layer = Linear(16, 5)
+    inputs = torch.randn(7, 16, requires_grad=True)
+    grad = torch.randn(7, 5).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        output = layer(inputs)
+    output.backward(grad)
+    assert output.dtype == torch.bfloat16
+    narrow, weight = inputs.detach().bfloat16().double(), layer.weight.detach().bfloat16().double()
+    expected = narrow @ weight.T + layer.bias.detach().double()
+    torch.testing.assert_close(output.double(), expected, rtol=1e-2, atol=1e-2)
+    assert layer.weight.grad.dtype == layer.bias.grad.dtype == torch.float32
+    wide_grad = grad.double()
+    torch.testing.assert_close(
+        layer.weight.grad.double(), wide_grad.T @ narrow, rtol=1e-2, atol=5e-2
+    )
+    torch.testing.assert_close(layer.bias.grad.double(), wide_grad.sum(0), rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(inputs.grad.double(), wide_grad @ weight, rtol=1e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize("name", [*OPTIMIZERS, "plain write", "other storage"])
+def test_the_narrow_copy_follows_every_change_of_the_master(name: str) -> None:
+    torch.manual_seed(0)
+    layer = Linear(16, 5)
+    inputs = torch.randn(7, 16)
+
+    def narrow() -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return layer(inputs)
+
+    narrow().sum().backward()
+    copy = layer._narrow
+    assert torch.equal(narrow(), narrow())
+    assert layer._narrow is copy
+    if name == "plain write":
+        with torch.no_grad():
+            layer.weight.copy_(torch.randn(5, 16))
+    elif name == "other storage":
+        layer.weight.data = torch.randn(5, 16)
+    else:
+        make_optimizer(name, dict(layer.named_parameters()), weight_decay=0.0).step(0.1, 0)
+    expected = torch.nn.functional.linear(
+        inputs.bfloat16(), layer.weight.bfloat16(), layer.bias.bfloat16()
+    )
+    assert torch.equal(narrow(), expected)
+    assert "_narrow" not in layer.state_dict()

@@ -4,16 +4,17 @@ Shapes: T tokens of the micro-batch, B examples, S longest example, H hidden siz
 D head size.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-AttentionPath = Literal["loop", "padded", "varlen"]
+from demo_bert.model.blocks import Layout, block_attention, make_layout
+
+AttentionPath = Literal["blocks", "padded", "varlen"]
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,21 @@ class Sequences:
     max_seqlen: int
     num_tokens: int
 
-    @cached_property
-    def lengths(self) -> list[int]:
-        """The examples' lengths, on the host."""
-        return self.cu_seqlens.diff().tolist()
+    _layouts: dict[int, Layout] = field(default_factory=dict, init=False, compare=False)
+
+    def blocks(self, num_heads: int) -> Layout:
+        """The examples in blocks of similar length, on the host.
+
+        Args:
+            num_heads: A.
+
+        Returns:
+            The layout, made once.
+        """
+        if num_heads not in self._layouts:
+            lengths = self.cu_seqlens.diff().tolist()
+            self._layouts[num_heads] = make_layout(lengths, num_heads=num_heads)
+        return self._layouts[num_heads]
 
     @cached_property
     def padded(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -67,12 +79,12 @@ def select_path(
         needs_grad: Whether a backward pass follows.
 
     Returns:
-        "loop" on CPU (measured fastest there, benchmarks/NOTES.md); "varlen" (flash attention) on
+        "blocks" on CPU (measured fastest there, benchmarks/NOTES.md); "varlen" (flash attention) on
         CUDA in half precision without dropout, which that kernel lacks; else "padded".
     """
     del needs_grad  # all three differentiate; named so that a backend that cannot has its place
     if device_type == "cpu":
-        return "loop"
+        return "blocks"
     if device_type == "cuda" and dropout == 0.0 and dtype in (torch.bfloat16, torch.float16):
         return "varlen"
     return "padded"
@@ -96,8 +108,9 @@ def attention(
     Source:
         Vaswani et al. 2017, equation 1, with dropout on the weights as in BERT.
     """
-    if path == "loop":
-        return cast(Tensor, _LoopAttention.apply(qkv, sequences.lengths, num_heads, dropout))
+    if path == "blocks":
+        layout = sequences.blocks(num_heads)
+        return block_attention(qkv, layout, num_heads=num_heads, dropout=dropout)
     if path == "padded":
         return _padded_attention(qkv, sequences, num_heads=num_heads, dropout=dropout)
     return _varlen_attention(qkv, sequences, num_heads=num_heads)
@@ -125,73 +138,3 @@ def _varlen_attention(qkv: Tensor, sequences: Sequences, *, num_heads: int) -> T
     bounds, longest = sequences.cu_seqlens, sequences.max_seqlen
     context = varlen_attn(query, key, value, bounds, bounds, longest, longest)  # (T, A, D)
     return cast(Tensor, context).reshape(-1, hidden)  # (T, H)
-
-
-class _LoopAttention(torch.autograd.Function):
-    """One matrix product per example, forward and backward written out.
-
-    Autograd over the same loop, and torch's attention call, were 1.2 to 2 times slower on CPU with
-    dropout (benchmarks/NOTES.md). The weights after softmax are kept for the backward pass.
-    """
-
-    @staticmethod
-    def forward(  # type: ignore[bad-override]  # autograd.Function is declared with *args
-        ctx: Any, qkv: Tensor, lengths: list[int], num_heads: int, dropout: float
-    ) -> Tensor:
-        hidden = qkv.shape[1] // 3
-        head = hidden // num_heads
-        heads = qkv.view(-1, 3, num_heads, head)  # (T, 3, A, D)
-        output = torch.empty_like(qkv[:, :hidden])  # (T, H)
-        flat = output.view(-1, num_heads, head)  # (T, A, D)
-        kept: list[tuple[Tensor, Tensor | None]] = []
-        for start, end in _spans(lengths):
-            query, key, value = heads[start:end].permute(1, 2, 0, 3).unbind(0)  # (A, S, D)
-            scores = torch.bmm(query * head**-0.5, key.transpose(1, 2))  # (A, S, S)
-            weights = scores.softmax(-1, dtype=torch.float32).to(qkv.dtype)  # (A, S, S)
-            mask = None
-            if dropout > 0.0:
-                mask = torch.empty_like(weights).bernoulli_(1.0 - dropout).div_(1.0 - dropout)
-            kept.append((weights, mask))
-            dropped = weights if mask is None else weights * mask  # (A, S, S)
-            flat[start:end].copy_(torch.bmm(dropped, value).transpose(0, 1))  # (S, A, D)
-        ctx.save_for_backward(qkv)
-        ctx.kept, ctx.lengths, ctx.num_heads = kept, lengths, num_heads
-        return output
-
-    @staticmethod
-    def backward(  # type: ignore[bad-override]  # autograd.Function is declared with *args
-        ctx: Any, grad: Tensor
-    ) -> tuple[Tensor, None, None, None]:
-        (qkv,) = ctx.saved_tensors
-        hidden = qkv.shape[1] // 3
-        head = hidden // ctx.num_heads
-        scale = head**-0.5
-        heads = qkv.view(-1, 3, ctx.num_heads, head)  # (T, 3, A, D)
-        grad_qkv = torch.empty_like(qkv)  # (T, 3H)
-        grad_heads = grad_qkv.view_as(heads)  # (T, 3, A, D)
-        grad_flat = grad.to(qkv.dtype).reshape(-1, ctx.num_heads, head)  # (T, A, D)
-        for (start, end), (weights, mask) in zip(_spans(ctx.lengths), ctx.kept, strict=True):
-            query, key, value = heads[start:end].permute(1, 2, 0, 3).unbind(0)  # (A, S, D)
-            grad_out = grad_flat[start:end].transpose(0, 1)  # (A, S, D)
-            grad_weights = torch.bmm(grad_out, value.transpose(1, 2))  # (A, S, S)
-            dropped = weights
-            if mask is not None:
-                grad_weights *= mask
-                dropped = weights * mask
-            grad_value = torch.bmm(dropped.transpose(1, 2), grad_out)  # (A, S, D)
-            grad_weights -= (grad_weights * weights).sum(-1, keepdim=True)
-            grad_scores = grad_weights.mul_(weights).mul_(scale)  # (A, S, S)
-            target = grad_heads[start:end].permute(1, 2, 0, 3)  # (3, A, S, D)
-            target[0].copy_(torch.bmm(grad_scores, key))
-            target[1].copy_(torch.bmm(grad_scores.transpose(1, 2), query))
-            target[2].copy_(grad_value)
-        return grad_qkv, None, None, None
-
-
-def _spans(lengths: list[int]) -> Iterator[tuple[int, int]]:
-    """(start, end) of each example that is not empty."""
-    start = 0
-    for length in lengths:
-        if length:
-            yield start, start + length
-        start += length

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from demo_bert.errors import ModelError
 from demo_bert.model.attention import Sequences, attention, select_path
-from demo_bert.model.linear import Linear
+from demo_bert.model.dropout import dropped
+from demo_bert.model.linear import Linear, is_narrow
+from demo_bert.model.residual import ResidualNorm
 
 
 @dataclass(frozen=True)
@@ -100,11 +102,14 @@ class _Embeddings(nn.Module):
         self.position = nn.Embedding(config.max_position_embeddings, config.hidden_size)
         self.token_type = nn.Embedding(config.type_vocab_size, config.hidden_size)
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = config.hidden_dropout_prob
 
     def forward(self, input_ids: Tensor, position_ids: Tensor, token_type_ids: Tensor) -> Tensor:
         summed = self.word(input_ids) + self.token_type(token_type_ids)  # (T, H)
-        return self.dropout(self.norm(summed + self.position(position_ids)))  # (T, H)
+        normed = self.norm(summed + self.position(position_ids))  # (T, H)
+        if is_narrow(normed):
+            normed = normed.bfloat16()  # as all that follows
+        return dropped(normed, self.dropout if self.training else 0.0)  # (T, H)
 
 
 class _Attention(nn.Module):
@@ -116,8 +121,8 @@ class _Attention(nn.Module):
         self.weights_dropout = config.attention_probs_dropout_prob
         self.qkv = Linear(config.hidden_size, 3 * config.hidden_size)
         self.output = Linear(config.hidden_size, config.hidden_size)
-        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.norm = ResidualNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = config.hidden_dropout_prob
 
     def forward(self, hidden: Tensor, sequences: Sequences, wanted: Tensor | None) -> Tensor:
         qkv = self.qkv(hidden)  # (T, 3H)
@@ -130,7 +135,8 @@ class _Attention(nn.Module):
         )  # (T, H)
         if wanted is not None:
             hidden, context = hidden.index_select(0, wanted), context.index_select(0, wanted)
-        return self.norm(hidden + self.dropout(self.output(context)))  # (T, H) or (N, H)
+        dropout = self.dropout if self.training else 0.0
+        return self.norm.add(hidden, self.output(context), dropout)  # (T, H) or (N, H)
 
 
 class _FeedForward(nn.Module):
@@ -141,12 +147,13 @@ class _FeedForward(nn.Module):
         self.approximate = "tanh" if config.hidden_act == "gelu_new" else "none"
         self.up = Linear(config.hidden_size, config.intermediate_size)
         self.down = Linear(config.intermediate_size, config.hidden_size)
-        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.norm = ResidualNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = config.hidden_dropout_prob
 
     def forward(self, hidden: Tensor) -> Tensor:
         wide = F.gelu(self.up(hidden), approximate=self.approximate)  # (T, I)
-        return self.norm(hidden + self.dropout(self.down(wide)))  # (T, H)
+        dropout = self.dropout if self.training else 0.0
+        return self.norm.add(hidden, self.down(wide), dropout)  # (T, H)
 
 
 class _Layer(nn.Module):

@@ -1,4 +1,7 @@
-"""The linear layer, natively or with operands rounded to bfloat16.
+"""The linear layer: plain, in bfloat16 on a CPU, or with operands rounded to bfloat16.
+
+On a CPU with bfloat16 instructions the layer keeps a bfloat16 copy of its weight, made once for
+each update of the float32 master, not once for each micro-step as autocast does.
 
 A CPU without bfloat16 instructions multiplies bfloat16 matrices many times slower than float32
 ones. There the operands of every product, forward and backward, are rounded to bfloat16 and
@@ -44,6 +47,32 @@ class _RoundedLinear(torch.autograd.Function):
         return grad_inputs, grad_weight, grad_bias
 
 
+class _NarrowLinear(torch.autograd.Function):
+    """x @ w.T + bias in bfloat16 with float32 gradients of weight and bias."""
+
+    @staticmethod
+    def forward(  # type: ignore[bad-override]  # autograd.Function is declared with *args
+        ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, narrow_weight: Tensor
+    ) -> Tensor:
+        del weight  # the master, whose gradient is wanted; its copy is multiplied
+        ctx.save_for_backward(inputs, narrow_weight)
+        return F.linear(inputs, narrow_weight, None if bias is None else bias.bfloat16())  # (N, O)
+
+    @staticmethod
+    def backward(  # type: ignore[bad-override]  # autograd.Function is declared with *args
+        ctx: Any, grad: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        inputs, narrow_weight = ctx.saved_tensors
+        grad_inputs = grad_weight = grad_bias = None
+        if ctx.needs_input_grad[0]:
+            grad_inputs = grad @ narrow_weight  # (N, K)
+        if ctx.needs_input_grad[1]:
+            grad_weight = (grad.t() @ inputs).float()  # (O, K)
+        if ctx.needs_input_grad[2]:
+            grad_bias = grad.sum(0).float()  # (O,)
+        return grad_inputs, grad_weight, grad_bias, None
+
+
 class Linear(nn.Linear):
     """`torch.nn.Linear` whose products can be those of a bfloat16 unit.
 
@@ -53,6 +82,8 @@ class Linear(nn.Linear):
     """
 
     is_rounded: bool = False
+    _narrow: Tensor | None = None
+    _narrow_of: tuple[int, int] = (-1, -1)
 
     def forward(self, input: Tensor) -> Tensor:
         """The product.
@@ -65,7 +96,32 @@ class Linear(nn.Linear):
         """
         if self.is_rounded:
             return rounded_linear(input, self.weight, self.bias)
+        if is_narrow(input):
+            narrow = self._narrow_weight()
+            return cast(
+                Tensor, _NarrowLinear.apply(input.bfloat16(), self.weight, self.bias, narrow)
+            )
         return F.linear(input, self.weight, self.bias)
+
+    def _narrow_weight(self) -> Tensor:
+        """The bfloat16 copy, made anew where the master was written to since."""
+        weight = self.weight.detach()
+        now = (weight._version, weight.data_ptr())
+        if self._narrow is None or self._narrow_of != now:
+            self._narrow, self._narrow_of = weight.bfloat16(), now
+        return self._narrow
+
+
+def is_narrow(inputs: Tensor) -> bool:
+    """Whether products of these inputs are made in bfloat16 by our own code.
+
+    Args:
+        inputs: Of a layer.
+
+    Returns:
+        True on a CPU within autocast; other devices leave the choice to autocast itself.
+    """
+    return inputs.is_cpu and torch.is_autocast_enabled("cpu")
 
 
 def rounded_linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

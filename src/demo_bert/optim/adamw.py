@@ -85,3 +85,5 @@ class AdamW:
                 eps=self.eps,
                 maximize=False,
             )
+            # The fused kernel does not tell; copies in another type are made anew by it.
+            torch.autograd.graph.increment_version(weights)
