@@ -461,9 +461,9 @@ def test_it_learns() -> None:
     labels = [int(example.input_ids[0]) % 2 for example in EXAMPLES]
     examples = [replace(e, label=label) for e, label in zip(EXAMPLES, labels, strict=True)]
     batches = micro_batches(
-        examples, seed=1, first_step=0, num_steps=60, global_batch_size=50, micro_batch_size=50
+        examples, seed=1, first_step=0, num_steps=120, global_batch_size=50, micro_batch_size=50
     )
-    run.train(batches=batches, num_steps=60)
+    run.train(batches=batches, num_steps=120)
     first, last = (
         math.fsum(e["loss"] for e in part) / 5 for part in (run.events[:5], run.events[-5:])
     )
