@@ -13,8 +13,6 @@ LARGE_FILES: dict[str, str] = {}
 
 LONG_FUNCTIONS: dict[str, str] = {
     "commands/evaluate.py _score": "many facts from one place to the next",
-    "commands/fine_tune.py FineTuning.run_one": "the order of a run, from settings to results",
-    "commands/pretrain.py PreTraining.run_one": "the order of a run, from settings to results",
     "commands/pretrain_worker.py PretrainWorker.__init__": "each part of a worker, made once",
     "commands/pretraining_plan.py _phase": "one number after the other, each from those before",
     "commands/run_plan.py plan_run": "one number after the other, each from those before",

@@ -30,6 +30,21 @@ _LOG = logging.getLogger(__name__)
 COMMAND = "finetuning"
 
 
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """What a fine-tuning run is made of.
+
+    Attributes:
+        start: What the weights start from.
+        data: The raw examples.
+        rows: Their model rows, by split.
+    """
+
+    start: StartingWeights
+    data: TaskData
+    rows: Mapping[str, Sequence[Example]]
+
+
 class FineTuning(RunSession):
     """A worker's fine-tuning runs, one after the other.
 
@@ -59,43 +74,16 @@ class FineTuning(RunSession):
         directory = open_directory(COMMAND, settings)
         if (finished := self.finished(directory, settings)) is not None:
             return finished, directory.path
-        start, data = self._inputs(settings)
-        rows = self._model_rows(settings, start, data)
-        plan = plan_run(
-            settings,
-            self.task.recipe,
-            hidden_size=start.config.hidden_size,
-            max_positions=start.config.max_position_embeddings,
-            num_examples=len(rows["train"]),
-            num_workers=self.world.world_size,
-        )
-        settings, origins = with_defaults(
-            settings,
-            origins,
-            {
-                "warmup": (plan.warmup_steps,),
-                "learning_rate": (plan.learning_rate,),
-            },
-            where=self.task.name,
-        )
-        worker = Worker(
-            self.task,
-            settings,
-            plan=plan,
-            start=start,
-            data=data,
-            rows=rows,
-            backend=self.backend,
-            world=self.world,
-        )
+        inputs = self.inputs(settings)
+        worker, settings, origins = self.make_worker(settings, origins, inputs=inputs)
         record = run_record(
             COMMAND,
             settings,
             origins,
             argv=self.argv,
-            data=data_record(data),
-            labels=data.labels,
-            start=start,
+            data=data_record(inputs.data),
+            labels=inputs.data.labels,
+            start=inputs.start,
             differences=(worker.missing, worker.unexpected),
             hardware=self.backend.describe(),
         )
@@ -104,6 +92,63 @@ class FineTuning(RunSession):
             worker, directory, record=record, announce=lambda: self._announce(opening, worker)
         )
         return results, directory.path
+
+    def inputs(self, settings: TrainingSettings) -> Inputs:
+        """What the run is made of, read once for all seeds.
+
+        Args:
+            settings: The recipe's values filled in.
+
+        Returns:
+            Weights, data and model rows.
+
+        Raises:
+            DemoBertError: Something is not found, or damaged.
+        """
+        start, data = self._inputs(settings)
+        return Inputs(start, data, self._model_rows(settings, start, data))
+
+    def make_worker(
+        self, settings: TrainingSettings, origins: Mapping[str, Origin], *, inputs: Inputs
+    ) -> tuple[Worker, TrainingSettings, dict[str, Origin]]:
+        """A worker that stands before the first step.
+
+        Args:
+            settings: The recipe's values filled in.
+            origins: Where each came from.
+            inputs: What it trains.
+
+        Returns:
+            The worker, and settings and origins with what was planned filled in.
+
+        Raises:
+            UsageError: The sequence length is above the model's.
+        """
+        start = inputs.start
+        plan = plan_run(
+            settings,
+            self.task.recipe,
+            hidden_size=start.config.hidden_size,
+            max_positions=start.config.max_position_embeddings,
+            num_examples=len(inputs.rows["train"]),
+            num_workers=self.world.world_size,
+        )
+        planned: dict[str, object] = {
+            "warmup": (plan.warmup_steps,),
+            "learning_rate": (plan.learning_rate,),
+        }
+        settings, found = with_defaults(settings, origins, planned, where=self.task.name)
+        worker = Worker(
+            self.task,
+            settings,
+            plan=plan,
+            start=start,
+            data=inputs.data,
+            rows=inputs.rows,
+            backend=self.backend,
+            world=self.world,
+        )
+        return worker, settings, found
 
     def with_recipe(
         self, settings: TrainingSettings, origins: Mapping[str, Origin]

@@ -49,7 +49,7 @@ class PreTraining(RunSession):
         argv: Sequence[str],
     ) -> None:
         super().__init__(COMMAND, settings, origins, argv)
-        self._inputs: tuple[PretrainingData, StartingWeights] | None = None
+        self._found: tuple[PretrainingData, StartingWeights] | None = None
         if self.backend.wants_fixed_shapes:
             raise UsageError(
                 f"--device {self.backend.name}: pre-training there is not here yet; use cuda or cpu"
@@ -63,29 +63,8 @@ class PreTraining(RunSession):
         directory = open_directory(COMMAND, settings)
         if (finished := self.finished(directory, settings)) is not None:
             return finished, directory.path
-        data, start = self._read(settings)
-        plan = partial(
-            plan_phases,
-            settings,
-            self._recipes(settings)[1],
-            num_examples=self._num_examples(data, settings),
-            num_workers=self.world.world_size,
-        )
-        phases, all_phases = plan(), plan(chosen=range(1, len(settings.max_seq_length or ()) + 1))
-        check_lengths(phases, max_positions=start.config.max_position_embeddings)
-        planned: dict[str, object] = {
-            "warmup": tuple(phase.warmup_steps for phase in all_phases),
-            "learning_rate": tuple(phase.learning_rate for phase in all_phases),
-        }
-        settings, origins = with_defaults(settings, origins, planned, where=settings.task)
-        worker = PretrainWorker(
-            settings,
-            phases=phases,
-            start=start,
-            data=data,
-            backend=self.backend,
-            world=self.world,
-        )
+        data, start = self.inputs(settings)
+        worker, settings, origins = self.make_worker(settings, origins, data=data, start=start)
         record = run_record(
             COMMAND,
             settings,
@@ -102,6 +81,53 @@ class PreTraining(RunSession):
             worker, directory, record=record, announce=lambda: self._announce(opening, worker)
         )
         return results, directory.path
+
+    def make_worker(
+        self,
+        settings: TrainingSettings,
+        origins: Mapping[str, Origin],
+        *,
+        data: PretrainingData,
+        start: StartingWeights,
+    ) -> tuple[PretrainWorker, TrainingSettings, dict[str, Origin]]:
+        """A worker that stands before the first step.
+
+        Args:
+            settings: The recipe's values filled in.
+            origins: Where each came from.
+            data: The text.
+            start: What the weights start from.
+
+        Returns:
+            The worker, and settings and origins with what was planned filled in.
+
+        Raises:
+            UsageError: A phase is asked for that there is not, or its length does not fit.
+            DataError: There are too few documents.
+        """
+        plan = partial(
+            plan_phases,
+            settings,
+            self._recipes(settings)[1],
+            num_examples=self._num_examples(data, settings),
+            num_workers=self.world.world_size,
+        )
+        phases, all_phases = plan(), plan(chosen=range(1, len(settings.max_seq_length or ()) + 1))
+        check_lengths(phases, max_positions=start.config.max_position_embeddings)
+        planned: dict[str, object] = {
+            "warmup": tuple(phase.warmup_steps for phase in all_phases),
+            "learning_rate": tuple(phase.learning_rate for phase in all_phases),
+        }
+        settings, found = with_defaults(settings, origins, planned, where=settings.task)
+        worker = PretrainWorker(
+            settings,
+            phases=phases,
+            start=start,
+            data=data,
+            backend=self.backend,
+            world=self.world,
+        )
+        return worker, settings, found
 
     def with_recipe(
         self, settings: TrainingSettings, origins: Mapping[str, Origin]
@@ -120,15 +146,25 @@ class PreTraining(RunSession):
         is_sample = settings.task == "bookswiki" and not settings.dataset_path
         return defaults_of(settings, is_sample=is_sample, num_workers=self.world.world_size)
 
-    def _read(self, settings: TrainingSettings) -> tuple[PretrainingData, StartingWeights]:
-        """Weights and text, read once for all seeds."""
+    def inputs(self, settings: TrainingSettings) -> tuple[PretrainingData, StartingWeights]:
+        """Text and weights, read once for all seeds.
+
+        Args:
+            settings: The recipe's values filled in.
+
+        Returns:
+            Both.
+
+        Raises:
+            DemoBertError: Something is not found, or damaged.
+        """
         announce = _LOG.info if self.world.is_first else _LOG.debug
-        if self._inputs is None:
+        if self._found is None:
             start = find_starting_weights(
                 settings.model, settings.init_checkpoint, announce=announce
             )
-            self._inputs = load_data(settings, start, announce=announce)
-        data, start = self._inputs
+            self._found = load_data(settings, start, announce=announce)
+        data, start = self._found
         dropped: dict[str, Any] = {
             name: value
             for name, value in (
