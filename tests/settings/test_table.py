@@ -56,7 +56,7 @@ FLAGS = {
     "export": "--format -o --output-dir --config",
     "bench": """
         -m --model -t --task --test-set --against -d --dtype -b --batch-size -s --max-seq-length
-        -i --iters --dropout --attention-dropout --seed --device --compile
+        -i --iters --steps --repeats --dropout --attention-dropout --seed --device --compile
         --checkpoint-activations -v --workers --use-horovod -o --output-dir --config
     """,
     "doctor": "--setup-hosts --device --timeout -v --workers --use-horovod --config",

@@ -108,9 +108,12 @@ COMMANDS: dict[str, Command] = {
     "bench": Command(
         help="throughput and utilisation on this machine",
         module="demo_bert.commands.bench",
-        is_delivered=False,
+        is_delivered=True,
         group="Look",
-        examples=("demo_bert bench -m base -t mrpc --against huggingface",),
+        examples=(
+            "demo_bert bench -m base -t mrpc",
+            "demo_bert bench -m base -t all --against huggingface",
+        ),
     ),
     "plan": Command(
         help="forecast of a training command: time, memory, disk",

@@ -15,7 +15,11 @@ from typing import Any
 from demo_bert.commands.run_plan import longest_example, plan_run
 from demo_bert.commands.run_records import data_record, open_directory, run_record
 from demo_bert.commands.run_session import RunSession
-from demo_bert.commands.starting_weights import StartingWeights, find_starting_weights
+from demo_bert.commands.starting_weights import (
+    StartingWeights,
+    find_starting_weights,
+    with_dropout,
+)
 from demo_bert.commands.worker import Worker
 from demo_bert.data.array_cache import ArrayCache
 from demo_bert.data.packing import Example
@@ -189,16 +193,10 @@ class FineTuning(RunSession):
                 sample=settings.sample,
             )
             self._data = self.task.load(request, announce)
-        dropped: dict[str, Any] = {
-            name: value
-            for name, value in (
-                ("hidden_dropout_prob", settings.dropout),
-                ("attention_probs_dropout_prob", settings.attention_dropout),
-            )
-            if value is not None
-        }
-        config = dataclasses.replace(self._start.config, **dropped)
-        return dataclasses.replace(self._start, config=config), self._data
+        start = with_dropout(
+            self._start, hidden=settings.dropout, attention=settings.attention_dropout
+        )
+        return start, self._data
 
     def _model_rows(
         self, settings: TrainingSettings, start: StartingWeights, data: TaskData

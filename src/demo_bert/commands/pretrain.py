@@ -4,7 +4,6 @@ The order is fixed: starting weights, text and plan are found and checked first;
 run directory made.
 """
 
-import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -25,7 +24,11 @@ from demo_bert.commands.pretraining_plan import (
 )
 from demo_bert.commands.run_records import open_directory, run_record
 from demo_bert.commands.run_session import RunSession
-from demo_bert.commands.starting_weights import StartingWeights, find_starting_weights
+from demo_bert.commands.starting_weights import (
+    StartingWeights,
+    find_starting_weights,
+    with_dropout,
+)
 from demo_bert.errors import UsageError
 from demo_bert.settings import Origin, TrainingSettings, opening_table, with_defaults
 
@@ -165,16 +168,8 @@ class PreTraining(RunSession):
             )
             self._found = load_data(settings, start, announce=announce)
         data, start = self._found
-        dropped: dict[str, Any] = {
-            name: value
-            for name, value in (
-                ("hidden_dropout_prob", settings.dropout),
-                ("attention_probs_dropout_prob", settings.attention_dropout),
-            )
-            if value is not None
-        }
-        config = dataclasses.replace(start.config, **dropped)
-        return data, dataclasses.replace(start, config=config)
+        start = with_dropout(start, hidden=settings.dropout, attention=settings.attention_dropout)
+        return data, start
 
     def _num_examples(self, data: PretrainingData, settings: TrainingSettings) -> list[int]:
         """Examples of an epoch of each phase of the recipe, as far as it can have any."""

@@ -71,6 +71,24 @@ def find_starting_weights(
     return _read(find_model(model, announce=announce), name=model)
 
 
+def with_dropout(
+    start: StartingWeights, *, hidden: float | None, attention: float | None
+) -> StartingWeights:
+    """The start with the dropout that was asked for.
+
+    Args:
+        start: What a run starts from.
+        hidden: Dropout of hidden states; None: the model's.
+        attention: Dropout of attention weights; None: the model's.
+
+    Returns:
+        The same weights.
+    """
+    asked = {"hidden_dropout_prob": hidden, "attention_probs_dropout_prob": attention}
+    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    return dataclasses.replace(start, config=dataclasses.replace(start.config, **given))
+
+
 def fill_model(
     model: nn.Module, start: StartingWeights, *, seed: int
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from demo_bert.settings.recorded import result_settings_digest as result_settings_digest
     from demo_bert.settings.resolution import resolve as resolve
     from demo_bert.settings.resolution import with_defaults as with_defaults
+    from demo_bert.settings.typed import BenchSettings as BenchSettings
     from demo_bert.settings.typed import EvaluateSettings as EvaluateSettings
     from demo_bert.settings.typed import PredictSettings as PredictSettings
     from demo_bert.settings.typed import PrepareSettings as PrepareSettings
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 # What commands use. The modules are imported when they are asked for: each help and each usage
 # error passes through this file, and must answer in a blink.
 PUBLIC = {
+    "BenchSettings": "typed",
     "EvaluateSettings": "typed",
     "Origin": "origin",
     "PredictSettings": "typed",

@@ -167,6 +167,32 @@ class PrepareSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BenchSettings:
+    """Settings of `bench`."""
+
+    model: str
+    task: str
+    against: str | None
+    dtype: str
+    batch_size: int | None
+    max_seq_length: int | None
+    iters: int | None
+    repeats: int | None
+    dropout: float | None
+    attention_dropout: float | None
+    seed: int
+    device: str
+    compile: str
+    checkpoint_activations: bool
+    workers: int | str | None
+    """A number, "auto" (-v alone), or None: one worker in this process."""
+    profile_steps: tuple[int, int] | None
+    output_dir: str | None
+    config: str | None
+    log_level: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class OtherSettings:
     """Settings of a command that is parsed and not delivered yet, by name."""
 
@@ -179,6 +205,7 @@ Settings = (
     | PredictSettings
     | PrepareSettings
     | ReportSettings
+    | BenchSettings
     | OtherSettings
 )
 
@@ -189,5 +216,6 @@ SETTINGS_OF: Mapping[str, type[Settings]] = {
     "predict": PredictSettings,
     "prepare": PrepareSettings,
     "report": ReportSettings,
+    "bench": BenchSettings,
 }
 """Command -> its settings; commands that are not here have OtherSettings."""
