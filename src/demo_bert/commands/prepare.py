@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 
-from demo_bert.errors import UsageError
+from demo_bert.errors import DemoBertError, UsageError
 from demo_bert.settings import Origin, PrepareSettings
 
 _LOG = logging.getLogger(__name__)
@@ -42,12 +42,18 @@ def run(settings: PrepareSettings, origins: Mapping[str, Origin], argv: Sequence
     """
     del argv
     from demo_bert.commands.logs import to_standard_error
+    from demo_bert.launch.local import let_first_speak
+    from demo_bert.launchers import is_worker, place
 
     to_standard_error(settings.log_level)
-    if settings.hosts is not None:
+    if settings.hosts is not None and not is_worker():
         raise UsageError(
-            f"{origins.get('hosts', 'hosts')}: prepare on several hosts is not here yet; leave it"
-            " out"
+            f"{origins.get('hosts', 'hosts')}: prepare starts no workers on other hosts yet; leave"
+            " it out, and start the command with torchrun, mpirun or srun"
         )
-    import_module(ACTIONS[settings.action]).run(settings)
+    try:
+        import_module(ACTIONS[settings.action]).run(settings)
+    except DemoBertError:
+        let_first_speak(place().rank)
+        raise
     return 0

@@ -11,6 +11,7 @@ from demo_bert.corpus.forecast import Forecast, forecast
 from demo_bert.corpus.making import Progress, make_store
 from demo_bert.corpus.recipe import Recipe
 from demo_bert.corpus.store import TokenStore
+from demo_bert.launchers import place, prepare
 from demo_bert.report import wording
 from demo_bert.report.console import say
 from demo_bert.settings import PrepareSettings
@@ -31,22 +32,28 @@ def run(settings: PrepareSettings) -> None:
     """
     assert settings.output_dir is not None  # `settings.checks`
     path = Path(settings.output_dir)
+    prepare()
+    world = place()
     recipe = recipe_of(settings)
-    workers = num_workers(settings.workers)
+    # A launcher starts as many workers as there are to be.
+    workers = num_workers(settings.workers) if world.world_size == 1 else 1
     limit = settings.max_time.seconds if settings.max_time else None
     with StopRequests(limit) as stops:
         if settings.dry_run:
             say(_forecast_lines(forecast(recipe, num_workers=workers), path))
             return
-        _announce(path, recipe, workers)
+        if world.is_first:
+            _announce(path, recipe, workers * world.world_size)
         store = make_store(
             path,
             recipe,
             num_workers=workers,
             stop_reason=lambda: stops.reason,
-            report=_ProgressLines(),
+            report=_ProgressLines() if world.is_first else _nothing,
+            world=world,
         )
-    say(_summary(store, path))
+    if world.is_first:
+        say(_summary(store, path))
 
 
 def num_workers(wanted: int | str | None) -> int:
@@ -147,6 +154,10 @@ class _ProgressLines:
             progress.tokens / 1e6,
             left,
         )
+
+
+def _nothing(progress: Progress) -> None:
+    del progress
 
 
 def _left(seconds: float) -> str:

@@ -127,9 +127,25 @@ def make_shard(
     return entry
 
 
+def noted_shard(record: Path) -> ShardEntry:
+    """The line of a shard that was found or made whole, without reading it again.
+
+    Args:
+        record: As `make_shard` was given it.
+
+    Returns:
+        The line.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is damaged.
+    """
+    return ShardEntry(**json.loads(record.read_text("utf-8")))
+
+
 def _finished(path: Path, record: Path) -> ShardEntry | None:
     try:
-        entry = ShardEntry(**json.loads(record.read_text("utf-8")))
+        entry = noted_shard(record)
         return entry if sha256_of(path) == entry.sha256 else None
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, KeyError):
         return None

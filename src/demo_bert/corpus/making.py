@@ -1,26 +1,30 @@
 """Makes a token store: inputs to parts in parallel, parts to shards, the manifest last."""
 
+import io
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from demo_bert.corpus.assembly import PartOrigin, make_shard, shard_limits
+from demo_bert.corpus.assembly import PartOrigin, make_shard, noted_shard, shard_limits
+from demo_bert.corpus.crew import Crew
 from demo_bert.corpus.document import Piece, Tally
 from demo_bert.corpus.manifest import facts_of
-from demo_bert.corpus.parts import PartFacts, Rules, make_part
+from demo_bert.corpus.parts import PartFacts, Rules, make_part, noted_facts
 from demo_bert.corpus.recipe import Recipe, Unit, plan_of, rules_of, settings_of, units_of
 from demo_bert.corpus.selection import select
 from demo_bert.corpus.store import ShardEntry, TokenStore, open_store, write_manifest
 from demo_bert.corpus.workers import each
 from demo_bert.corpus.workplace import Workplace
-from demo_bert.errors import DataError, RunDirectoryError, StopRequested
+from demo_bert.errors import DataError, DemoBertError, RunDirectoryError, StopRequested
+from demo_bert.files import write_bytes
+from demo_bert.launchers import World
 
 _LOG = logging.getLogger(__name__)
 _WARNED_UNKNOWN_FRACTION = 0.01
@@ -49,6 +53,7 @@ def make_store(
     num_workers: int,
     stop_reason: Callable[[], str | None],
     report: Callable[[Progress], None],
+    world: World | None = None,
 ) -> TokenStore:
     """Makes a store, goes on with an unfinished one, or opens a finished one of the same recipe.
 
@@ -58,6 +63,7 @@ def make_store(
         num_workers: Processes; the store does not depend on their number.
         stop_reason: Why to stop, or None; asked every second or so.
         report: Is told how far it is.
+        world: This worker's place among those on other hosts, which give the same recipe.
 
     Returns:
         The store.
@@ -67,106 +73,152 @@ def make_store(
         RunDirectoryError: The directory is in use, or holds something else.
         DiskError: Something cannot be written.
         StopRequested: It was stopped; what is finished is kept.
+        FailureError: A worker on another host ended or gives no sign.
     """
     place = Workplace(path)
     if place.is_finished:
         return _finished_before(path, recipe)
-    with place.locked():
-        tally: Tally = Counter()
-        units = units_of(recipe.inputs, tally=tally)
-        if place.begin(plan_of(recipe)):
-            _LOG.info("goes on with the unfinished store in %s", path)
-        making = _Making(place, recipe, num_workers, stop_reason, report)
-        facts = making.parts(units)
-        directories = [place.part(number) for number in range(len(units))]
-        if not sum(one.documents for one in facts):
-            place.give_up()
-            raise DataError("the sources hold no text; nothing was written")
-        _LOG.info("chooses documents: duplicates, held-out ones")
-        selection = select(directories, dedupe=recipe.dedupe)
-        shards = making.shards(selection.segments, directories)
-        for one in facts:
-            tally.update(one.tally)
-        manifest = facts_of(recipe, units, facts, selection=selection, tally=tally)
-        write_manifest(path, shards, vocabulary=recipe.vocabulary, facts=manifest)
-        place.clear()
+    making = _Making(place, recipe, num_workers, stop_reason, report, world or World())
+    with place.locked() if making.crew.world.is_first else nullcontext():
+        try:
+            making.store()
+        except DemoBertError as error:
+            making.crew.give_up(error)
+            raise
     return open_store(path)
 
 
-@dataclass
 class _Making:
-    """The two stages that run in parallel."""
+    """The making of a store, or a worker's share in it.
 
-    place: Workplace
-    recipe: Recipe
-    num_workers: int
-    stop_reason: Callable[[], str | None]
-    report: Callable[[Progress], None]
+    Args:
+        place: Its directory, locked by the first worker.
+        recipe: As `make_store`, like the other ones.
+        num_workers: Processes of this worker.
+        stop_reason: Why to stop, or None.
+        report: Is told how far it is.
+        world: This worker's place among those on other hosts.
+    """
 
-    def parts(self, units: Sequence[Unit]) -> list[PartFacts]:
-        """The parts of all units."""
-        rules = rules_of(self.recipe)
-        calls = [(self.place.part(number), unit.pieces, rules) for number, unit in enumerate(units)]
-        total = sum(unit.num_bytes for unit in units)
-        facts: dict[int, PartFacts] = {}
+    def __init__(
+        self,
+        place: Workplace,
+        recipe: Recipe,
+        num_workers: int,
+        stop_reason: Callable[[], str | None],
+        report: Callable[[Progress], None],
+        world: World,
+    ) -> None:
+        self._place = place
+        self._recipe = recipe
+        self._num_workers = num_workers
+        self._stop_reason = stop_reason
+        self._report = report
+        self.crew = Crew(place.work, world, stop_if_asked=self._stop_if_asked)
+
+    def store(self) -> None:
+        """Makes the store; a worker that is not the first makes its share of parts and shards."""
+        tally: Tally = Counter()
+        units = units_of(self._recipe.inputs, tally=tally)
+        is_first = self.crew.world.is_first
+        if is_first and self._place.begin(plan_of(self._recipe)):
+            _LOG.info("goes on with the unfinished store in %s", self._place.path)
+        self.crew.meet()
+        directories = [self._place.part(number) for number in range(len(units))]
+        self._make_parts(units)
+        self.crew.tell("parts")
+        if not is_first:
+            self.crew.wait_for("selection", [0])
+            self._make_shards(np.load(self._place.segments, allow_pickle=False), directories)
+            self.crew.tell("shards")
+            self.crew.wait_for_end(lambda: self._place.is_finished)
+            return
+        self.crew.wait_for("parts")
+        facts = [noted_facts(one) for one in directories]
+        if not sum(one.documents for one in facts):
+            self._place.give_up()
+            raise DataError("the sources hold no text; nothing was written")
+        _LOG.info("chooses documents: duplicates, held-out ones")
+        selection = select(directories, dedupe=self._recipe.dedupe)
+        self._note_segments(selection.segments)
+        num_shards = self._make_shards(selection.segments, directories)
+        self.crew.wait_for("shards", range(1, self.crew.world.world_size))
+        shards = [noted_shard(self._place.shard_record(number)) for number in range(num_shards)]
+        for one in facts:
+            tally.update(one.tally)
+        manifest = facts_of(self._recipe, units, facts, selection=selection, tally=tally)
+        write_manifest(self._place.path, shards, vocabulary=self._recipe.vocabulary, facts=manifest)
+        self._place.clear()
+
+    def _note_segments(self, segments: np.ndarray) -> None:
+        """Tells workers on other hosts what the store is put together of."""
+        if self.crew.world.world_size > 1:
+            content = io.BytesIO()
+            np.save(content, segments, allow_pickle=False)
+            write_bytes(self._place.segments, content.getvalue())
+            self.crew.tell("selection")
+
+    def _make_parts(self, units: Sequence[Unit]) -> None:
+        """This worker's parts."""
+        rules = rules_of(self._recipe)
+        own = self.crew.own(len(units))
+        calls = [(self._place.part(number), units[number].pieces, rules) for number in own]
+        total = sum(units[number].num_bytes for number in own)
         done = tokens = fresh = 0
         begin = time.monotonic()
-        for number, made in self._results(_part, calls):
+        for place, made in self._results(_part, calls):
             one, is_fresh = made
-            facts[number] = one
-            if number == 0:
+            if own[place] == 0:
                 self._check_unknown(one)
             done += one.input_bytes
             fresh += one.input_bytes * is_fresh
             tokens += one.tokens
             elapsed_s = time.monotonic() - begin
-            self.report(Progress("text", done, total, tokens, elapsed_s, fresh))
-        return [facts[number] for number in range(len(units))]
+            self._report(Progress("text", done, total, tokens, elapsed_s, fresh))
 
-    def shards(self, segments: np.ndarray, parts: Sequence[Path]) -> list[ShardEntry]:
-        """The shards of the chosen documents."""
+    def _make_shards(self, segments: np.ndarray, parts: Sequence[Path]) -> int:
+        """This worker's shards of the chosen documents; the number of all."""
         limits = shard_limits(segments["tokens"])
+        own = self.crew.own(len(limits) - 1)
         calls = [
             (
-                self.place.shard(number),
-                segments[begin:end],
-                tuple(PartOrigin(one, self.recipe.id_dtype) for one in parts),
-                self.recipe.id_dtype,
-                self.place.shard_record(number),
+                self._place.shard(number),
+                segments[limits[number] : limits[number + 1]],
+                tuple(PartOrigin(one, self._recipe.id_dtype) for one in parts),
+                self._recipe.id_dtype,
+                self._place.shard_record(number),
             )
-            for number, (begin, end) in enumerate(zip(limits, limits[1:], strict=False))
+            for number in own
         ]
-        entries: dict[int, ShardEntry] = {}
+        tokens = 0
         begin_s = time.monotonic()
-        for number, entry in self._results(_shard, calls):
-            entries[number] = entry
-            tokens = sum(one.tokens for one in entries.values())
+        for done, (_, entry) in enumerate(self._results(_shard, calls), start=1):
+            tokens += entry.tokens
             elapsed_s = time.monotonic() - begin_s
-            self.report(
-                Progress("shards", len(entries), len(calls), tokens, elapsed_s, len(entries))
-            )
-        return [entries[number] for number in range(len(calls))]
+            self._report(Progress("shards", done, len(calls), tokens, elapsed_s, done))
+        return len(limits) - 1
 
     def _results(
         self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]
     ) -> Iterator[tuple[int, Any]]:
         """Results as they come; stops where that is asked for."""
-        if self.num_workers == 1 or len(calls) == 1:
+        if self._num_workers == 1 or len(calls) < 2:
             for number, arguments in enumerate(calls):
                 self._stop_if_asked()
                 yield number, function(*arguments, self._stop_if_asked)
             return
-        with closing(each(function, calls, num_workers=self.num_workers)) as results:
+        with closing(each(function, calls, num_workers=self._num_workers)) as results:
             for item in results:
                 self._stop_if_asked()
                 if item is not None:
                     yield item
 
     def _stop_if_asked(self) -> None:
-        reason = self.stop_reason()
+        self.crew.beat()
+        reason = self._stop_reason()
         if reason is not None:
             raise StopRequested(
-                f"stopped ({reason}); what is finished is kept in {self.place.path}: the same"
+                f"stopped ({reason}); what is finished is kept in {self._place.path}: the same"
                 " command goes on"
             )
 
@@ -175,13 +227,13 @@ class _Making:
         if not facts.tokens:
             return
         fraction = facts.unknown_tokens / facts.tokens
-        name = self.recipe.vocabulary_name
+        name = self._recipe.vocabulary_name
         mend = (
             "give the vocabulary of the text's language with --vocab, leave --cased out for an"
             " uncased one, or train one: demo_bert prepare vocab"
         )
         if fraction > _REFUSED_UNKNOWN_FRACTION:
-            self.place.give_up()
+            self._place.give_up()
             raise DataError(
                 f"{fraction:.1%} of the first tokens are [UNK] with {name} (at most"
                 f" {_REFUSED_UNKNOWN_FRACTION:.0%}); {mend}"

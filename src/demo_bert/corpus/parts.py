@@ -247,11 +247,27 @@ def finished_part(directory: Path) -> PartFacts | None:
         Its facts; None where it is missing, unfinished or damaged.
     """
     try:
-        facts = PartFacts(**json.loads((directory / "part.json").read_text("utf-8")))
+        facts = noted_facts(directory)
         is_whole = all(sha256_of(directory / name) == facts.sha256[name] for name in COLUMNS)
     except (OSError, ValueError, TypeError, KeyError):
         return None
     return facts if is_whole else None
+
+
+def noted_facts(directory: Path) -> PartFacts:
+    """The facts of a part that was found or made whole, without reading it again.
+
+    Args:
+        directory: Of the part.
+
+    Returns:
+        Its facts.
+
+    Raises:
+        OSError: They cannot be read.
+        ValueError: They are damaged.
+    """
+    return PartFacts(**json.loads((directory / "part.json").read_text("utf-8")))
 
 
 def read_column(directory: Path, column: str, *, id_dtype: str = "<u2") -> np.ndarray:

@@ -40,6 +40,11 @@ class Workplace:
         return self.work / f"shard-{number:05d}.json"
 
     @property
+    def segments(self) -> Path:
+        """Where workers on other hosts read what the store is put together of."""
+        return self.work / "segments.npy"
+
+    @property
     def is_finished(self) -> bool:
         """Whether the store is complete."""
         return (self.path / MANIFEST_NAME).exists()
