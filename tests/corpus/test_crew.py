@@ -51,7 +51,8 @@ def free_port() -> int:
 def test_two_workers_make_the_store_that_one_makes(tmp_path: Path) -> None:
     books = write_books(tmp_path / "books", 8, num_sentences=120)
     arguments = ["--books", str(books), "-o"]
-    assert started(0, 1, 0, [*arguments, str(tmp_path / "one")]).wait(100) == 0
+    alone = started(0, 1, 0, [*arguments, str(tmp_path / "one"), "-v", "1"])
+    assert alone.communicate(timeout=100)[0]
     port = free_port()
     two = [started(rank, 2, port, [*arguments, str(tmp_path / "two")]) for rank in range(2)]
     said = [worker.communicate(timeout=100) for worker in two]

@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from demo_bert.distributed import join, leave, wait_for_all
 from demo_bert.errors import DemoBertError, FailureError, StopRequested
 from demo_bert.files import write_text
 from demo_bert.launchers import World
@@ -48,6 +47,9 @@ class Crew:
         """
         if self.world.world_size == 1:
             return
+        # It brings torch with it, which nothing else here needs.
+        from demo_bert.distributed import join, leave, wait_for_all
+
         if self.world.is_first:
             write_text(self._directory / _JOB, json.dumps({"job": uuid.uuid4().hex}) + "\n")
         join(self.world, "gloo", timeout_s=_PATIENCE_S)

@@ -44,6 +44,8 @@ def each(
             process.start()
             theirs.close()
             processes[ours] = process
+        # What is sent may be more than a pipe holds, so all are started before.
+        for ours in processes:
             ours.send(waiting.pop())
         busy = set(processes)
         while busy:
