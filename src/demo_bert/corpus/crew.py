@@ -97,6 +97,8 @@ class Crew:
             FailureError: One gave up, or gave no sign for ten minutes.
             StopRequested: This worker, or one of the others, was asked to stop.
         """
+        if not self._job:
+            return
         for rank in range(self.world.world_size) if ranks is None else ranks:
             self._wait(rank, self._file(stage, rank).exists)
 
