@@ -40,9 +40,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture
-def num_kills(request: pytest.FixtureRequest) -> int:
+def is_full(request: pytest.FixtureRequest) -> bool:
+    """Whether the drills are to be done at their whole length."""
+    return bool(request.config.getoption("--full"))
+
+
+@pytest.fixture
+def num_kills(is_full: bool) -> int:
     """How often a drill kills."""
-    return 100 if request.config.getoption("--full") else 10
+    return 100 if is_full else 10
 
 
 @pytest.fixture(autouse=True)

@@ -26,6 +26,7 @@ def tensors(step: int) -> dict[str, Tensor]:
 
 
 def save(directory: Path, step: int, *, keep: int = 10, keep_every: Duration | None = None) -> Path:
+    directory.mkdir(exist_ok=True)
     return checkpoint.save(
         directory,
         step=step,

@@ -9,7 +9,7 @@ import torch
 from demo_bert import evaluation
 from demo_bert.data.packing import Batch, Example, pack
 from demo_bert.distributed import World
-from demo_bert.evaluation import logits_of
+from demo_bert.evaluation import EvaluationStopped, logits_of
 from demo_bert.hardware.cpu import CpuBackend
 from demo_bert.model.bert import initialise
 from demo_bert.model.heads import SequenceClassifier
@@ -111,3 +111,27 @@ def test_rows_that_fill_up_a_shape_are_left_out(
         )
 
     np.testing.assert_allclose(outputs(model, fill=fill), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("question", [1, 2])
+def test_a_stop_request_ends_it_before_the_next_batch(
+    model: SequenceClassifier, question: int
+) -> None:
+    asked = 0
+
+    def stop_reason() -> str | None:
+        nonlocal asked
+        asked += 1
+        return "SIGTERM" if asked >= question else None
+
+    with pytest.raises(EvaluationStopped):
+        outputs(model, max_examples=4, stop_reason=stop_reason)
+    assert asked == question, "it went on"
+
+
+def test_all_workers_end_it_where_one_was_asked(
+    model: SequenceClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "sum_numbers", lambda values, world, device: [1.0])
+    with pytest.raises(EvaluationStopped):
+        outputs(model, world=World(1, 1, 2), stop_reason=lambda: None)

@@ -58,9 +58,11 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: str) -> Non
 def test_the_lock_makes_the_directory_and_names_its_owner(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path / "a" / "run")
     with directory.locked():
-        assert (directory.path / "run.lock").read_text() == f"{os.getpid()}\n"
+        assert (
+            directory.path / "run.lock"
+        ).read_text() == f"{os.getpid()} on {os.uname().nodename}\n"
         with (
-            pytest.raises(RunDirectoryError, match=f"process {os.getpid()} is at work in it"),
+            pytest.raises(RunDirectoryError, match=f"process {os.getpid()} on .* is at work in it"),
             RunDirectory(directory.path).locked(),
         ):
             pytest.fail("two hold the lock")
@@ -96,20 +98,20 @@ def test_the_lock_dies_with_its_owner(tmp_path: Path) -> None:
     with process.stdin, process.stdout:
         assert process.stdout.readline() == "held\n"
         with (
-            pytest.raises(RunDirectoryError, match=f"process {process.pid} is at work"),
+            pytest.raises(RunDirectoryError, match=f"process {process.pid} on .* is at work"),
             RunDirectory(tmp_path).locked(),
         ):
             pytest.fail("two hold the lock")
         process.kill()
         process.wait()
     with RunDirectory(tmp_path).locked():
-        assert (tmp_path / "run.lock").read_text() == f"{os.getpid()}\n"
+        assert (tmp_path / "run.lock").read_text() == f"{os.getpid()} on {os.uname().nodename}\n"
 
 
 def test_a_lock_of_an_owner_with_a_longer_number_is_overwritten_whole(tmp_path: Path) -> None:
     (tmp_path / "run.lock").write_text("99999999999\n")
     with RunDirectory(tmp_path).locked():
-        assert (tmp_path / "run.lock").read_text() == f"{os.getpid()}\n"
+        assert (tmp_path / "run.lock").read_text() == f"{os.getpid()} on {os.uname().nodename}\n"
 
 
 def test_a_place_that_cannot_be_written_is_a_disk_error(tmp_path: Path) -> None:

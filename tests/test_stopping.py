@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from demo_bert import stopping
-from demo_bert.stopping import StopRequests
+from demo_bert.stopping import StoppedAtOnce, StopRequests
 from small_run import ENVIRONMENT
 
 
@@ -28,6 +28,46 @@ def test_a_second_signal_interrupts() -> None:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         assert stops.reason == "SIGTERM"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_where_nothing_is_at_risk_a_signal_ends_the_work_where_it_stands(
+    number: signal.Signals,
+) -> None:
+    with StopRequests(is_at_once=True) as stops:
+        with stops.noted():
+            assert stops.reason is None
+        with pytest.raises(StoppedAtOnce, match=number.name):
+            signal.raise_signal(number)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert stops.reason == number.name
+
+
+def test_what_is_noted_is_asked_for_and_not_raised() -> None:
+    with StopRequests(is_at_once=True) as stops, stops.noted():
+        signal.raise_signal(signal.SIGTERM)
+        assert stops.reason == "SIGTERM"
+
+
+def test_no_library_takes_a_stop_for_a_failure_of_its_own() -> None:
+    with StopRequests(is_at_once=True), pytest.raises(StoppedAtOnce):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except Exception:
+            pytest.fail("swallowed")
+
+
+def test_the_end_of_the_time_ends_the_work_where_it_stands() -> None:
+    with StopRequests(0.05, is_at_once=True):
+        with pytest.raises(StoppedAtOnce, match="the time limit"):
+            threading.Event().wait(30)
+
+
+def test_the_end_of_the_time_is_noted_while_requests_are() -> None:
+    with StopRequests(0.05, is_at_once=True) as stops, stops.noted():
+        threading.Event().wait(0.2)
+        assert stops.reason == "the time limit"
 
 
 def test_the_former_handlers_come_back_also_after_an_error() -> None:

@@ -74,7 +74,7 @@ def save(
     """Writes a checkpoint and then removes the oldest ones.
 
     Args:
-        directory: The run's `checkpoints/`.
+        directory: The run's `checkpoints/`; never made here, as it may be gone with its disk.
         step: Updates done.
         state: Plain values for `Checkpoint.state`.
         model: Names and weights.
@@ -94,7 +94,7 @@ def save(
     try:
         for stale in directory.glob(".step-*.partial"):
             shutil.rmtree(stale, ignore_errors=True)
-        staging.mkdir(parents=True)
+        staging.mkdir()
         _write(staging, step=step, state=state, parts=(model, optimizer))
         sync_directory(staging)
         if final.exists():
@@ -141,15 +141,22 @@ class Saver:
     it as they are, and says so in its outcome.
 
     Args:
-        directory: The run's `checkpoints/`.
+        directory: The run's `checkpoints/`; made where it is missing.
         keep: As `save`.
         keep_every: As `save`.
+
+    Raises:
+        DiskError: The directory cannot be made.
     """
 
     small_bytes = 64 << 20
 
     def __init__(self, directory: Path, *, keep: int, keep_every: Duration | None = None) -> None:
         self._directory, self._keep, self._keep_every = directory, keep, keep_every
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DiskError(f"{directory}: cannot be made ({error.strerror})") from error
         self._thread: threading.Thread | None = None
         self._outcomes: list[Outcome] = []
 

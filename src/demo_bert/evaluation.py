@@ -22,6 +22,14 @@ Outputs = Callable[[nn.Module, Batch], Tensor]
 """Model and batch, on its device -> (B, C): what is to be known of each example."""
 
 
+class EvaluationStopped(Exception):
+    """A stop request came before the last batch; raised on every worker."""
+
+
+def _never() -> None:
+    return None
+
+
 def logits_of(
     model: nn.Module,
     examples: Sequence[Example],
@@ -34,6 +42,7 @@ def logits_of(
     backend: Backend,
     world: World,
     fill: Callable[[Batch], Batch] | None = None,
+    stop_reason: Callable[[], str | None] = _never,
 ) -> np.ndarray:
     """The model's outputs for every example, in the examples' order.
 
@@ -49,9 +58,13 @@ def logits_of(
         backend: The hardware.
         world: This worker's place; every worker gets all outputs.
         fill: Brings a batch to one of a few shapes, for backends that need it.
+        stop_reason: Why to stop, or None; asked before each batch.
 
     Returns:
         (N, C) float32.
+
+    Raises:
+        EvaluationStopped: A worker was asked to stop.
     """
     device = backend.device()
     lengths = [len(example.input_ids) for example in examples]
@@ -64,9 +77,13 @@ def logits_of(
             yield rows, fill(batch) if fill else batch
 
     logits = torch.zeros(len(examples), num_outputs, device=device)  # (N, C)
-    batches = _each(model, prepared(), partial(outputs, model), dtype=dtype, backend=backend)
+    asked = _Asked(stop_reason)
+    batches = _each(
+        model, prepared(), partial(outputs, model), dtype=dtype, backend=backend, asked=asked
+    )
     for rows, found in batches:  # found: (B, C)
         logits[torch.tensor(rows, device=device)] = found[: len(rows)].float()
+    asked.end_if_stopped(world, backend)
     return sum_tensor(logits, world).cpu().numpy()  # (N, C)
 
 
@@ -79,6 +96,7 @@ def totals_of(
     dtype: Dtype,
     backend: Backend,
     world: World,
+    stop_reason: Callable[[], str | None] = _never,
 ) -> list[float]:
     """What a measure gives, summed over all batches of all workers, exactly.
 
@@ -90,13 +108,19 @@ def totals_of(
         dtype: "bf16" or "fp32".
         backend: The hardware.
         world: This worker's place; every worker gets all sums.
+        stop_reason: Why to stop, or None; asked before each batch.
 
     Returns:
         K sums.
+
+    Raises:
+        EvaluationStopped: A worker was asked to stop.
     """
     numbered = ((None, batch) for batch in batches)
-    found = _each(model, numbered, measure, dtype=dtype, backend=backend)
+    asked = _Asked(stop_reason)
+    found = _each(model, numbered, measure, dtype=dtype, backend=backend, asked=asked)
     mine = [sums.double().tolist() for _, sums in found]  # (K,) of each batch
+    asked.end_if_stopped(world, backend)
     device = backend.device()
     (most,) = sum_numbers([len(mine)], world, device)
     table = [0.0] * int(most) * num_totals * world.world_size
@@ -107,6 +131,26 @@ def totals_of(
     return [math.fsum(table[k::num_totals]) for k in range(num_totals)]
 
 
+class _Asked:
+    """Whether this worker was asked to stop, and then whether any of them was."""
+
+    def __init__(self, stop_reason: Callable[[], str | None]) -> None:
+        self._stop_reason = stop_reason
+        self._is_cut = False
+
+    def __call__(self) -> bool:
+        self._is_cut = self._is_cut or self._stop_reason() is not None
+        return self._is_cut
+
+    def end_if_stopped(self, world: World, backend: Backend) -> None:
+        """Raises on all workers where one left out a batch."""
+        if self._stop_reason is _never:
+            return
+        (num_cut,) = sum_numbers([self._is_cut], world, backend.device())
+        if num_cut:
+            raise EvaluationStopped
+
+
 def _each(
     model: nn.Module,
     batches: Iterator[tuple[Key, Batch]],
@@ -114,12 +158,15 @@ def _each(
     *,
     dtype: Dtype,
     backend: Backend,
+    asked: "_Asked",
 ) -> Iterator[tuple[Key, Tensor]]:
-    """What the model in evaluation mode makes of each batch, prepared ahead."""
+    """What the model in evaluation mode makes of each batch; they are prepared ahead."""
     model.eval()
     device = backend.device()
     with torch.inference_mode():
         for key, batch in ahead(batches):
+            if asked():
+                return
             with backend.autocast(dtype):
                 outputs = outputs_of(batch.to(device))
             yield key, outputs

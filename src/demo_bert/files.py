@@ -5,7 +5,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from demo_bert.errors import DataError, DiskError, RunDirectoryError
@@ -105,7 +105,8 @@ def held(lock: Path, *, busy: str) -> Iterator[None]:
     """Holds a directory by a lock in it, which dies with its owner; the directory is made.
 
     Args:
-        lock: The lock's file; it names the owner's process.
+        lock: The lock's file; it names the owner's process and host. It is the kernel's own, which
+            holds over hosts too where they share the file system (NFS, Lustre).
         busy: What another owner does there, and what to do, for its message.
 
     Raises:
@@ -121,10 +122,13 @@ def held(lock: Path, *, busy: str) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            owner = os.pread(handle, 20, 0).decode("ascii", "replace").strip() or "unknown"
+            owner = os.pread(handle, 300, 0).decode("utf-8", "replace").strip() or "unknown"
             raise RunDirectoryError(f"-o {lock.parent}: process {owner} {busy}") from error
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            raise DiskError(f"-o {lock.parent}: cannot be locked ({error.strerror})") from error
+        with suppress(OSError):  # on a full disk: it holds all the same
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()} on {os.uname().nodename}\n".encode(), 0)
         yield
     finally:
         os.close(handle)

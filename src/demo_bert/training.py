@@ -3,8 +3,9 @@
 Order of events in a step: micro-steps (forward, backward; in the last one's backward the gradients
 begin to be summed over workers, see `exchange`), check for non-finite values, clipping, update,
 `step` event; then, where due, evaluation and checkpoint; then stop requests, which are also heard
-before each micro-step: the unfinished step is dropped, and done again when the run goes on. Weights
-and moments change only at the update, and a value that is not finite never comes so far.
+before each micro-step: the unfinished step is dropped, and done again when the run goes on. So is
+an evaluation that they cut short. Weights and moments change only at the update, and a value that
+is not finite never comes so far.
 """
 
 import math
@@ -97,7 +98,8 @@ class Actions:
 
     Attributes:
         emit: Records an event: its name and its fields.
-        evaluate: Evaluates after the given number of updates.
+        evaluate: Evaluates after the given number of updates; False, on every worker, where a stop
+            request cut it short.
         save: Saves a checkpoint after the given number of updates.
         is_evaluation_due: Whether to evaluate after so many updates.
         is_save_due: Whether to save after so many updates.
@@ -105,7 +107,7 @@ class Actions:
     """
 
     emit: Callable[..., None]
-    evaluate: Callable[[int], None]
+    evaluate: Callable[[int], bool | None]
     save: Callable[[int], None]
     is_evaluation_due: Callable[[int], bool]
     is_save_due: Callable[[int], bool]
@@ -183,7 +185,7 @@ def train(
         gradients: Of the optimizer's parameters; None: summed in the usual way.
 
     Returns:
-        The reason for which it stopped early, or None when all steps are done.
+        The reason for which it stopped early, or None when all steps and evaluations are done.
 
     Raises:
         TrainingError: A loss or gradient was not finite; weights and moments are those of the step
@@ -284,7 +286,8 @@ def train(
             **({} if is_finite else {"skipped": True}),
         )
         if actions.is_evaluation_due(done):
-            actions.evaluate(done)
+            if actions.evaluate(done) is False:
+                return reason or actions.stop_reason() or "another worker"
             model.train()
         if actions.is_save_due(done):
             actions.save(done)

@@ -230,7 +230,7 @@ def test_a_finished_run_prints_its_result_and_changes_nothing(
     [
         (("--learning-rate", "2e-3"), ["learning_rate is 0.002, was 0.001"]),
         (("--seed", "7", "-b", "5"), ["seed is 7, was 42", "batch_size is 5, was 4"]),
-        (("-i", "9"), ["iters is 9, was 8"]),
+        (("-i", "7"), ["iters is 7, was 8"]),
         (("--dropout", "0"), ["dropout is 0, was -"]),
     ],
 )
@@ -244,6 +244,30 @@ def test_other_settings_in_the_same_directory_are_refused_with_the_differences(
     assert all(text in line for text in told)
     assert "--new" in line
     assert contents(finished) == before
+
+
+def test_a_finished_run_goes_on_for_more_steps_and_says_so(
+    program: Program, tmp_path: Path, stop_at: list[int]
+) -> None:
+    assert program.run(tmp_path / "run", *SHORT, "--save-every", "2").code == 0
+    stop_at.append(6)
+    longer = program.run(tmp_path / "run", "-i", "9", "-v", "1")
+    assert longer.code == 75, longer.err
+    assert "goes on with another setting: iters is 9, was 4" in longer.err
+    assert "goes on with another setting: workers is 1, was -" in longer.err
+    assert "goes on with another setting: save_every is 10m, was 2" in longer.err
+    assert read_json(tmp_path / "run" / "results.json")["status"] == "stopped"
+    stop_at.clear()
+    assert program.call("finetuning", "-o", str(tmp_path / "run")).code == 0
+    assert [event["step"] for event in events(tmp_path / "run", "step")] == list(range(1, 10))
+    results = read_json(tmp_path / "run" / "results.json")
+    assert (results["status"], results["steps"]) == ("complete", 9)
+    (first, second) = read_json(tmp_path / "run" / "run.json")["changed"]
+    assert "iters is 9, was 4" in first["settings"]
+    assert "workers is -, was 1" in second["settings"]
+    refused = program.run(tmp_path / "run", *SHORT)
+    assert refused.code == 2
+    assert "iters is 4, was 9" in refused.err
 
 
 def test_settings_that_do_not_shape_the_result_may_change(

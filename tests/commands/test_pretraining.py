@@ -143,6 +143,36 @@ def test_it_goes_on_exactly_from_a_checkpoint_of_either_phase(
     assert found == wanted
 
 
+@pytest.mark.parametrize("step", [4, 7], ids=["of phase 1", "of the run"])
+def test_a_stop_at_the_last_step_leaves_its_scores_to_the_next_call(
+    program: PreTraining, straight: Path, tmp_path: Path, stop_at: list[int], step: int
+) -> None:
+    directory = tmp_path / "run"
+    stop_at.append(step - 1)
+    assert program.run(directory).code == 75
+    assert step not in [e["step"] for e in events(directory, "evaluation")]
+    stop_at.clear()
+    assert program.run(directory).code == 0
+    assert losses(directory) == losses(straight)
+    assert weights(directory) == weights(straight)
+    scored = [
+        [(e["step"], e["metrics"]) for e in events(d, "evaluation")] for d in (directory, straight)
+    ]
+    assert scored[0] == scored[1]
+
+
+def test_only_the_last_phase_may_become_longer(program: PreTraining, tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    assert program.run(directory).code == 0
+    refused = program.run(directory, "-i", "5", "3")
+    assert refused.code == 2
+    assert "iters is 5 3, was 4 3" in refused.err
+    longer = program.run(directory, "-i", "4", "5")
+    assert longer.code == 0, longer.err
+    assert "goes on with another setting: iters is 4 5, was 4 3" in longer.err
+    assert [e["step"] for e in events(directory, "step")] == list(range(1, 10))
+
+
 def test_it_learns_what_the_frequencies_do_not_say(program: PreTraining, tmp_path: Path) -> None:
     options = ("-i", "60", "--phases", "1", "-b", "16", "--global-batch-size", "16", "-w", "5")
     assert program.run(tmp_path / "run", *options).code == 0

@@ -1,12 +1,18 @@
 """Checkpoints of a run: in the background, in spite of a disk that is full for a while."""
 
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from demo_bert import checkpoint
+from demo_bert.choices import Duration
+from demo_bert.commands import run_saver
+from demo_bert.commands.run_saver import RunSaver
+from demo_bert.distributed import World
 from demo_bert.errors import DiskError
+from demo_bert.hardware.cpu import CpuBackend
 from small_run import Program, events, losses, read_json, weights
 
 OPTIONS = ("-i", "6", "--save-every", "1", "--keep", "9")
@@ -75,3 +81,19 @@ def test_every_so_many_steps_a_checkpoint_is_kept_for_good(
     options = ("-i", "7", "--save-every", "1", "--keep", "1", "--keep-every", "3")
     assert program.run(tmp_path / "run", *options).code == 0
     assert saved(tmp_path / "run") == [3, 6, 7]
+
+
+@pytest.mark.parametrize(("write_s", "due_s"), [(0.0, 60.0), (12.0, 48.0), (50.0, 30.0)])
+def test_a_save_by_time_begins_so_early_that_it_is_on_disk_in_time(
+    monkeypatch: pytest.MonkeyPatch, write_s: float, due_s: float
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(run_saver.time, "monotonic", lambda: now[0])
+    settings = SimpleNamespace(save_every=Duration(seconds=60.0), keep=1, keep_every=None)
+    saver = RunSaver(cast(Any, settings), is_first=True)
+    saver._write_s = write_s
+    found = []
+    for passed_s in (due_s - 0.1, due_s):
+        now[0] = 100.0 + passed_s
+        found.append(saver.is_due(7, last_step=9, world=World(), backend=CpuBackend()))
+    assert found == [False, True]

@@ -82,6 +82,17 @@ def test_a_finished_store_is_opened_and_not_made_again(tmp_path: Path) -> None:
     assert (tmp_path / "store" / "manifest.json").stat().st_mtime_ns == before
 
 
+def test_what_a_kill_just_after_the_end_left_is_removed(tmp_path: Path) -> None:
+    wanted = recipe(("books", write_books(tmp_path / "books", 3)))
+    make(tmp_path / "store", wanted)
+    before = files_of(tmp_path / "store")
+    (tmp_path / "store" / "work" / "part-00000").mkdir(parents=True)
+    (tmp_path / "store" / "prepare.lock").write_text("7\n")
+    make(tmp_path / "store", wanted)
+    assert files_of(tmp_path / "store") == before
+    assert not (tmp_path / "store" / "work").exists()
+
+
 def test_a_finished_store_of_other_settings_is_refused_with_the_difference(tmp_path: Path) -> None:
     books = write_books(tmp_path / "books", 3)
     make(tmp_path / "store", recipe(("books", books)))

@@ -68,11 +68,19 @@ def test_one_stop_after_the_other_changes_nothing(
     assert_same(tmp_path / "run", straight)
 
 
-def test_a_stop_at_the_last_step_is_the_end(
-    program: Program, straight: Path, tmp_path: Path, stop_at: list[int]
+@pytest.mark.parametrize("step", [3, 7])
+def test_a_stop_before_an_evaluation_leaves_it_to_the_next_call(
+    program: Program, straight: Path, tmp_path: Path, stop_at: list[int], step: int
 ) -> None:
-    stop_at.append(6)
+    stop_at.append(step - 1)
+    assert program.run(tmp_path / "run", *LONG).code == 75
+    assert [event["step"] for event in events(tmp_path / "run", "step")][-1] == step
+    scored = [event["step"] for event in events(tmp_path / "run", "evaluation")]
+    assert step not in scored
+    stop_at.clear()
     assert program.run(tmp_path / "run", *LONG).code == 0
+    scored = [event["step"] for event in events(tmp_path / "run", "evaluation")]
+    assert scored == [3, 6, 7]
     assert_same(tmp_path / "run", straight)
 
 

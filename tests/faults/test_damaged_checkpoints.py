@@ -15,6 +15,7 @@ DAMAGES = 200
 
 
 def save_two(directory: Path, seed: int) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(seed)
     for step in (5, 10):
         weights = {"w": torch.randn(30, 7, generator=generator)}

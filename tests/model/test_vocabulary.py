@@ -121,6 +121,9 @@ def test_the_vocabulary_beside_the_weights_is_found(tmp_path: Path) -> None:
 def test_a_vocabulary_larger_than_the_embeddings_is_refused() -> None:
     check_vocabulary(VOCABULARY, len(VOCABULARY))
     check_vocabulary(VOCABULARY, len(VOCABULARY) + 5)
+    check_vocabulary(VOCABULARY, len(VOCABULARY) + 255)
+    with pytest.raises(ModelError, match="do not belong together"):
+        check_vocabulary(VOCABULARY, len(VOCABULARY) + 1526)  # cased entries, uncased weights
     with pytest.raises(ModelError, match=r"15 entries, the model's vocab_size is 14"):
         check_vocabulary(VOCABULARY, len(VOCABULARY) - 1)
 

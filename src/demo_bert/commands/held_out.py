@@ -4,7 +4,7 @@ Shapes: B examples, M masked tokens, V vocabulary.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,6 +71,7 @@ def score(
     dtype: Dtype,
     backend: Backend,
     world: World,
+    stop_reason: Callable[[], str | None],
 ) -> dict[str, float]:
     """Loss and accuracy on chosen rows, in evaluation mode.
 
@@ -82,10 +83,14 @@ def score(
         dtype: "bf16" or "fp32".
         backend: The hardware.
         world: This worker's place.
+        stop_reason: Why to stop, or None.
 
     Returns:
         `mlm_loss`, `mlm_accuracy`, `mlm_perplexity` where tokens are masked, `nsp_loss`,
         `nsp_accuracy` where segments are random.
+
+    Raises:
+        EvaluationStopped: A worker was asked to stop.
     """
     mlm_loss, mlm_hits, masked, nsp_loss, nsp_hits, pairs = totals_of(
         model,
@@ -95,6 +100,7 @@ def score(
         dtype=dtype,
         backend=backend,
         world=world,
+        stop_reason=stop_reason,
     )
     found: dict[str, float] = {}
     if masked:

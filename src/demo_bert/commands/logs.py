@@ -2,9 +2,13 @@
 
 import logging
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+from demo_bert.errors import DiskError
 from demo_bert.settings import redact
+
+_LOG = logging.getLogger(__name__)
 
 _FILE_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
@@ -15,6 +19,18 @@ class _Redacting(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = redact(super().format(record))
         return f"warning: {line}" if record.levelno >= logging.WARNING else line
+
+
+class _File(logging.FileHandler):
+    """A log file whose disk may be full or gone: said once, no traceback for every line."""
+
+    _is_said = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # logging's own name
+        del record
+        if not self._is_said:
+            self._is_said = True
+            _LOG.warning("%s: cannot be written; lines are lost until it can", self.baseFilename)
 
 
 def to_standard_error(level: str) -> None:
@@ -46,9 +62,15 @@ def also_to_file(path: Path) -> logging.Handler:
 
     Returns:
         The handler; `remove` ends it.
+
+    Raises:
+        DiskError: It cannot be made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = _File(path, encoding="utf-8")
+    except OSError as error:
+        raise DiskError(f"{path}: cannot be written ({error.strerror})") from error
     handler.setFormatter(logging.Formatter(_FILE_FORMAT))
     logging.getLogger("demo_bert").addHandler(handler)
     return handler
@@ -61,7 +83,8 @@ def remove(handler: logging.Handler) -> None:
         handler: From `also_to_file`.
     """
     logging.getLogger("demo_bert").removeHandler(handler)
-    handler.close()
+    with suppress(OSError):  # a full disk; it was said
+        handler.close()
 
 
 def _use(handler: logging.Handler, level: str) -> None:

@@ -11,8 +11,10 @@ import logging
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 
-from demo_bert.errors import DemoBertError, UsageError
+from demo_bert.commands.going_on import same_command
+from demo_bert.errors import DemoBertError, StopRequested, UsageError
 from demo_bert.settings import Origin, PrepareSettings
+from demo_bert.stopping import StoppedAtOnce, StopRequests
 
 _LOG = logging.getLogger(__name__)
 
@@ -24,6 +26,17 @@ ACTIONS: Mapping[str | None, str] = {
     "vocab": "demo_bert.commands.prepare_vocab",
 }
 """Action -> its module, with `run(settings)`."""
+
+_GOES_ON = ("what is finished is kept", "it goes on with")
+_BEGINS_ANEW = ("nothing was written", "it begins anew with")
+_AFTER_A_STOP: Mapping[str | None, tuple[str, str]] = {
+    None: _GOES_ON,
+    "verify": _BEGINS_ANEW,
+    "inspect": _BEGINS_ANEW,
+    "merge": _GOES_ON,
+    "vocab": _BEGINS_ANEW,
+}
+"""Action -> what a stop leaves, and what the same command does then."""
 
 
 def run(settings: PrepareSettings, origins: Mapping[str, Origin], argv: Sequence[str]) -> int:
@@ -40,7 +53,17 @@ def run(settings: PrepareSettings, origins: Mapping[str, Origin], argv: Sequence
     Raises:
         DemoBertError: As the table in `errors.py` says.
     """
-    del argv
+    limit = settings.max_time.seconds if settings.max_time else None
+    try:
+        with StopRequests(limit, is_at_once=True):
+            _run(settings, origins)
+    except StoppedAtOnce as stop:
+        kept, what = _AFTER_A_STOP[settings.action]
+        raise StopRequested(f"stopped by {stop}; {kept}; {what}: {same_command(argv)}") from None
+    return 0
+
+
+def _run(settings: PrepareSettings, origins: Mapping[str, Origin]) -> None:
     from demo_bert.commands.logs import to_standard_error
     from demo_bert.launch.local import let_first_speak
     from demo_bert.launchers import is_worker, place
@@ -56,4 +79,3 @@ def run(settings: PrepareSettings, origins: Mapping[str, Origin], argv: Sequence
     except DemoBertError:
         let_first_speak(place().rank)
         raise
-    return 0

@@ -38,7 +38,8 @@ def run(settings: PrepareSettings) -> None:
     # A launcher starts as many workers as there are to be.
     workers = num_workers(settings.workers) if world.world_size == 1 else 1
     limit = settings.max_time.seconds if settings.max_time else None
-    with StopRequests(limit) as stops:
+    # A worker alone ends where it stands; several tell each other.
+    with StopRequests(limit, is_at_once=world.world_size == 1) as stops:
         if settings.dry_run:
             say(_forecast_lines(forecast(recipe, num_workers=workers), path))
             return

@@ -20,6 +20,7 @@ from demo_bert.data.loader import ahead
 from demo_bert.data.pretraining import Examples, pretraining_batches
 from demo_bert.distributed import World, wait_for_all
 from demo_bert.errors import TrainingError
+from demo_bert.evaluation import EvaluationStopped
 from demo_bert.hardware import Backend, Dtype
 from demo_bert.model.convert import save_model_directory
 from demo_bert.model.heads import PreTrainer
@@ -51,6 +52,9 @@ class PretrainWorker:
     Raises:
         DataError: There are too few documents.
     """
+
+    _is_unscored = False
+    """Whether a stop cut the evaluation of this step short."""
 
     def __init__(
         self,
@@ -130,6 +134,11 @@ class PretrainWorker:
         emit: Callable[..., object],
         stop_reason: Callable[[], str | None],
     ) -> str | None:
+        if self._is_unscored:
+            phase = next(phase for phase in self.phases if self.step <= phase.end_step)
+            evaluate = partial(self._evaluate, phase, emit=self._recorder(phase, emit))
+            if not evaluate(self.step - phase.first_step, stop_reason=stop_reason):
+                return stop_reason() or "another worker"
         while self.step < self.num_steps:
             phase = next(phase for phase in self.phases if self.step < phase.end_step)
             record = self._recorder(phase, emit)
@@ -142,9 +151,6 @@ class PretrainWorker:
                 if self._saver.saved_step != self.step:
                     self._save(phase, self.step - phase.first_step)
                 return reason
-        last = self.phases[-1]
-        if last.number not in self.scores:  # the last checkpoint was of the last step
-            self._evaluate(last, last.num_steps, emit=self._recorder(last, emit))
         return None
 
     def write_products(self, directory: RunDirectory) -> None:
@@ -266,12 +272,17 @@ class PretrainWorker:
         due = partial(is_due, last_step=phase.num_steps, world=self.world, backend=self.backend)
         actions = Actions(
             emit=emit,
-            evaluate=lambda step: self._evaluate(phase, step, emit=emit),
+            evaluate=partial(self._evaluate, phase, emit=emit, stop_reason=stop_reason),
             save=partial(self._save, phase),
             is_evaluation_due=lambda step: due(
                 step, settings.eval_every or every, since=self._evaluated_at
             ),
-            is_save_due=lambda step: due(step, settings.save_every, since=self._saver.saved_at),
+            is_save_due=partial(
+                self._saver.is_due,
+                last_step=phase.num_steps,
+                world=self.world,
+                backend=self.backend,
+            ),
             stop_reason=stop_reason,
         )
         return self._loop(phase, actions, num_steps=phase.num_steps)
@@ -314,18 +325,21 @@ class PretrainWorker:
             gradients=self.gradients,
         )
 
-    def _evaluate(self, phase: Phase, step: int, *, emit: Callable[..., None]) -> None:
+    def _evaluate(
+        self,
+        phase: Phase,
+        step: int,
+        *,
+        emit: Callable[..., None],
+        stop_reason: Callable[[], str | None],
+    ) -> bool:
+        """Scores; False where a stop request cut it short, to be done when the run goes on."""
+        self._is_unscored = True
         started = time.perf_counter()
-        examples = self._scored[phase.number]
-        metrics = score(
-            self.model,
-            examples,
-            scored_rows(examples, most=_SCORED_EXAMPLES),
-            max_examples=max(1, _SCORED_TOKENS // phase.max_seq_length),
-            dtype=self.dtype,
-            backend=self.backend,
-            world=self.world,
-        )
+        try:
+            metrics = self._metrics(phase, stop_reason)
+        except EvaluationStopped:
+            return False
         baseline = self.baseline(phase)
         self.verdict = verdict(metrics, baseline, best=self._best)
         if "mlm_loss" in metrics:
@@ -344,6 +358,22 @@ class PretrainWorker:
         if self.world.is_first and step == phase.num_steps:
             _LOG.info("phase %d: %s", phase.number, self.verdict)
         self._evaluated_at = time.monotonic()
+        self._is_unscored = False
+        return True
+
+    def _metrics(self, phase: Phase, stop_reason: Callable[[], str | None]) -> dict[str, float]:
+        """See `held_out.score`."""
+        examples = self._scored[phase.number]
+        return score(
+            self.model,
+            examples,
+            scored_rows(examples, most=_SCORED_EXAMPLES),
+            max_examples=max(1, _SCORED_TOKENS // phase.max_seq_length),
+            dtype=self.dtype,
+            backend=self.backend,
+            world=self.world,
+            stop_reason=stop_reason,
+        )
 
     def _save(self, phase: Phase, step: int) -> None:
         self._saver.save(
@@ -355,6 +385,7 @@ class PretrainWorker:
                 "best_mlm_loss": self._best,
                 "verdict": self.verdict,
                 "faults": self.faults.counters(),
+                "is_unscored": self._is_unscored,
                 "phases": self._numbers(),
             },
             model=self.model.state_dict(),
@@ -378,11 +409,14 @@ class PretrainWorker:
 
     def _load(self, checkpoint: Checkpoint) -> None:
         before = checkpoint.state.get("phases", [])
+        numbers = self._numbers()
+        last = numbers[-1]
         changed = [
             f"{name} of phase {now['number']} is {value}, was {then.get(name)}"
-            for now, then in zip(self._numbers(), before, strict=False)
+            for now, then in zip(numbers, before, strict=False)
             for name, value in now.items()
             if then.get(name) != value
+            and not (name == "num_steps" and now is last and value > then.get(name, value))
         ]
         if not changed and len(before) != len(self.phases):
             changed = [f"{len(self.phases)} phases instead of {len(before)}"]
@@ -392,3 +426,4 @@ class PretrainWorker:
         self._best = checkpoint.state["best_mlm_loss"]
         self.verdict = checkpoint.state["verdict"]
         self.faults = Faults(skips=self.faults.skips, **checkpoint.state["faults"])
+        self._is_unscored = bool(checkpoint.state.get("is_unscored"))

@@ -1,8 +1,6 @@
 """What a run writes about itself in run.json, and the checks when it goes on."""
 
 import platform
-import shlex
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +15,7 @@ from demo_bert.settings import (
     Origin,
     TrainingSettings,
     as_records,
+    changes,
     default_output_dir,
     redact,
     result_settings_digest,
@@ -141,6 +140,32 @@ def seeds_record(
     return {**record, "settings": records}
 
 
+def keep_record(directory: RunDirectory, record: Mapping[str, Any]) -> list[str]:
+    """Writes run.json, or into it what a run that goes on has otherwise now.
+
+    Args:
+        directory: The run's.
+        record: Of now.
+
+    Returns:
+        A text for each setting that is another than before: `settings.changes`.
+
+    Raises:
+        DiskError: It cannot be written.
+    """
+    recorded = directory.record()
+    if recorded is None:
+        directory.write_record(record)
+        return []
+    changed = changes(record["settings"], recorded["settings"])
+    if changed:
+        entry = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "settings": changed}
+        history = [*recorded.get("changed", ()), entry]
+        now = {name: record[name] for name in ("settings", "digest")}
+        directory.write_record({**recorded, **now, "changed": history})
+    return changed
+
+
 def check_same_inputs(record: Mapping[str, Any], recorded: Mapping[str, Any]) -> None:
     """Refuses to go on with other data or other starting weights.
 
@@ -167,38 +192,6 @@ def check_same_inputs(record: Mapping[str, Any], recorded: Mapping[str, Any]) ->
             f"the run was begun with other files: {' and '.join(changed)} changed;"
             " put them back, or start anew with --new"
         )
-
-
-def program() -> str:
-    """How the user calls the program: the launcher of a checkout by its path, else by name."""
-    called = Path(sys.argv[0])
-    if called.name != "demo_bert" or not (called.parent / "src" / "demo_bert").is_dir():
-        return "demo_bert"
-    is_here = called.resolve().parent == Path.cwd()
-    return "./demo_bert" if is_here else str(called)
-
-
-def going_on_command(
-    name: str, argv: Sequence[str], settings: TrainingSettings, directory: RunDirectory
-) -> str:
-    """The command that goes on with a stopped run.
-
-    Args:
-        name: The command's name.
-        argv: The program's arguments.
-        settings: As resolved from them.
-        directory: The run's, or the one above those of the seeds.
-
-    Returns:
-        One line for a shell: the same command where it finds the directory and its newest
-        checkpoint again, else one that names the directory, whose record has the rest.
-    """
-    if settings.resume == "auto" and not settings.new:
-        return shlex.join([program(), *map(redact, argv)])
-    command = [program(), name, "-o", str(directory.path)]
-    if settings.workers is not None:
-        command += ["-v"] if settings.workers == "auto" else ["-v", str(settings.workers)]
-    return shlex.join(command)
 
 
 def _versions() -> dict[str, str]:

@@ -41,6 +41,27 @@ class RunSaver:
         """Updates done at the last save, or at the checkpoint that the run goes on from."""
         self.saved_at = time.monotonic()
         """Monotonic time of the last save, in seconds."""
+        self._write_s = 0.0
+
+    def is_due(self, step: int, *, last_step: int, world: World, backend: Backend) -> bool:
+        """Whether to save after a step; every worker gets the same answer.
+
+        A save that is due by time begins as much earlier as the last one took to write, so that
+        it is on disk when the time has come: what a kill costs is never more.
+
+        Args:
+            step: Updates done.
+            last_step: At which it is always due.
+            world: This worker's place.
+            backend: The hardware.
+
+        Returns:
+            True where it is due.
+        """
+        every = self._settings.save_every
+        lead_s = min(self._write_s, (every.seconds or 0.0) / 2)
+        since = self.saved_at - lead_s
+        return is_due(step, every, last_step=last_step, since=since, world=world, backend=backend)
 
     @contextmanager
     def opened(self, checkpoints: Path, *, emit: Callable[..., object]) -> Iterator[None]:
@@ -115,6 +136,7 @@ class RunSaver:
         assert self._saver is not None and self._emit is not None
         for outcome in outcomes:
             self._failure = outcome.message
+            self._write_s = outcome.seconds
             fields = self._fields.pop(outcome.step)
             if outcome.path is None:
                 _LOG.warning("%s; training goes on and tries again", outcome.message)

@@ -16,6 +16,7 @@ from typing import Any, Protocol, Self
 
 from demo_bert.checkpoint import Checkpoint, newest, of_step, set_aside_after
 from demo_bert.clock import process_start
+from demo_bert.commands.going_on import going_on_command, program
 from demo_bert.commands.logs import also_to_file, remove, to_handler, to_standard_error
 from demo_bert.commands.run_conditions import (
     check_same_conditions,
@@ -23,12 +24,7 @@ from demo_bert.commands.run_conditions import (
     conditions,
     use_one_thread,
 )
-from demo_bert.commands.run_records import (
-    check_same_inputs,
-    going_on_command,
-    program,
-    seeds_record,
-)
+from demo_bert.commands.run_records import check_same_inputs, keep_record, seeds_record
 from demo_bert.distributed import World, join, leave, place, wait_for_all
 from demo_bert.errors import StopRequested, TrainingError
 from demo_bert.hardware import Backend, Dtype, select
@@ -39,7 +35,7 @@ from demo_bert.report.page import write_report
 from demo_bert.report.summary import final_lines
 from demo_bert.report.tensorboard import TensorBoardWriter
 from demo_bert.run_directory import RunDirectory
-from demo_bert.settings import Origin, TrainingSettings
+from demo_bert.settings import Origin, TrainingSettings, is_longer
 from demo_bert.stopping import StopRequests
 
 _LOG = logging.getLogger(__name__)
@@ -135,18 +131,18 @@ class RunSession(ABC):
         self.world = place()
         self.backend = select(settings.device, local_rank=self.world.local_rank)
         limit = settings.max_time.seconds if settings.max_time else None
-        self.stops = StopRequests(limit, is_supervised=self.world.world_size > 1)
+        self.stops = StopRequests(limit, is_supervised=self.world.world_size > 1, is_at_once=True)
         self.parent: RunDirectory | None = None
         """The directory above those of the seeds, with `--seeds`."""
 
     def __enter__(self) -> Self:
-        """Takes the device, meets the other workers, listens for stop requests."""
+        """Listens for stop requests, takes the device, meets the other workers."""
+        self.stops.__enter__()
         self.backend.prepare()
         if self.settings.reproducible:
             use_one_thread(self.backend)
         timeout_s = self.settings.timeout.seconds or 600.0
         join(self.world, self.backend.process_group, timeout_s=timeout_s)
-        self.stops.__enter__()
         return self
 
     def __exit__(
@@ -223,6 +219,8 @@ class RunSession(ABC):
         is_complete = found is not None and found.get("status") == "complete"
         if not is_complete or isinstance(settings.resume, int):
             return None
+        if is_longer(settings, (directory.record() or {}).get("settings", ())):
+            return None
         if self.world.is_first:
             _LOG.info("%s: this run is finished; --new makes another", directory.path)
         return found
@@ -269,14 +267,13 @@ class RunSession(ABC):
         checkpoint = self._find_checkpoint(directory, record, resume=settings.resume)
         if checkpoint is not None and isinstance(settings.resume, int):
             set_aside_after(directory.checkpoints, checkpoint.step)
-            if finished := directory.results():
-                directory.write_results({**finished, "status": "stopped"})
-        if self.parent is not None and self.parent.record() is None:
-            self.parent.write_record(
-                seeds_record(record, self.command, self.settings, self.origins)
-            )
-        if directory.record() is None:
-            directory.write_record(record)
+        if finished := directory.results():
+            directory.write_results({**finished, "status": "stopped"})  # until it is done again
+        if self.parent is not None:
+            whole = seeds_record(record, self.command, self.settings, self.origins)
+            keep_record(self.parent, whole)
+        for change in keep_record(directory, record):
+            _LOG.info("goes on with another setting: %s", change)
         every = settings.log_every.steps if settings.log_every else None
         tensorboard = TensorBoardWriter(directory.tensorboard)
         with (
@@ -344,18 +341,19 @@ class RunSession(ABC):
                 tell_step(fields["step"])
             emit(event, **fields)
 
-        try:
-            reason = worker.train(
-                checkpoint,
-                directory.checkpoints,
-                emit=watched,
-                stop_reason=lambda: self.stops.reason,
-            )
-        except TrainingError as error:
-            end("failed", message=str(error))
-            raise
-        results = end("complete" if reason is None else "stopped")
-        wait_for_all(self.world)  # the first to end ends all
+        with self.stops.noted():
+            try:
+                reason = worker.train(
+                    checkpoint,
+                    directory.checkpoints,
+                    emit=watched,
+                    stop_reason=lambda: self.stops.reason,
+                )
+            except TrainingError as error:
+                end("failed", message=str(error))
+                raise
+            results = end("complete" if reason is None else "stopped")
+            wait_for_all(self.world)  # the first to end ends all
         if reason is not None:
             command = going_on_command(
                 self.command, self.argv, self.settings, self.parent or directory

@@ -6,10 +6,11 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from demo_bert.commands.going_on import same_command
 from demo_bert.commands.not_yet import refuse_what_is_missing
-from demo_bert.commands.worker_memory import worker_bytes
-from demo_bert.errors import DemoBertError
+from demo_bert.errors import DemoBertError, StopRequested
 from demo_bert.settings import Origin, TrainingSettings
+from demo_bert.stopping import StoppedAtOnce, StopRequests
 
 if TYPE_CHECKING:
     from demo_bert.commands.run_session import RunSession
@@ -39,7 +40,26 @@ def run_training(
     Raises:
         DemoBertError: As the table in `errors.py` says.
     """
+    try:
+        with StopRequests(is_at_once=True):
+            return _run(settings, origins, argv, make_runs=make_runs)
+    except StoppedAtOnce as stop:
+        raise StopRequested(
+            f"stopped by {stop} before training began, nothing is lost; it goes on with:"
+            f" {same_command(argv)}"
+        ) from None
+
+
+def _run(
+    settings: TrainingSettings,
+    origins: Mapping[str, Origin],
+    argv: Sequence[str],
+    *,
+    make_runs: "Callable[..., RunSession]",
+) -> int:
+    """Runs a training command; a stop request that comes before training ends it at once."""
     from demo_bert.commands.logs import to_standard_error
+    from demo_bert.commands.worker_memory import worker_bytes
     from demo_bert.launch.local import let_first_speak, num_local_workers, run_workers
     from demo_bert.launchers import is_worker, place, prepare
 
@@ -66,7 +86,8 @@ def _run_seeds(
     runs: "RunSession", settings: TrainingSettings, origins: Mapping[str, Origin]
 ) -> int:
     """A run for each seed, in `seed-<s>/`, and their mean above them."""
-    from demo_bert.commands.run_records import open_directory, program
+    from demo_bert.commands.going_on import program
+    from demo_bert.commands.run_records import open_directory
     from demo_bert.distributed import wait_for_all
     from demo_bert.report.console import say
     from demo_bert.report.page import write_report

@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+
 from demo_bert.checkpoint import Checkpoint
 from demo_bert.commands.finetuning_results import finetuning_results
 from demo_bert.commands.run_exchange import gradients_of
@@ -16,7 +18,7 @@ from demo_bert.data.capacity import Capacity, capacities, expected_totals, fill,
 from demo_bert.data.loader import ahead, micro_batches
 from demo_bert.data.packing import Example
 from demo_bert.distributed import World
-from demo_bert.evaluation import logits_of
+from demo_bert.evaluation import EvaluationStopped, logits_of
 from demo_bert.files import write_text
 from demo_bert.hardware import Backend, Dtype
 from demo_bert.model.convert import save_model_directory
@@ -43,6 +45,9 @@ class Worker:
         backend: The hardware.
         world: This worker's place.
     """
+
+    _is_unscored = False
+    """Whether a stop cut the evaluation of this step short."""
 
     def __init__(
         self,
@@ -123,11 +128,8 @@ class Worker:
 
         with self._saver.opened(checkpoints, emit=emit):
             reason = self._train(record, stop_reason)
-            if reason is not None:
-                if self._saver.saved_step != self.step:
-                    self._save(self.step)
-            elif self.scores is None:  # the last checkpoint was of the last step
-                self._evaluate(self.step, emit=record)
+            if reason is not None and self._saver.saved_step != self.step:
+                self._save(self.step)
         return reason
 
     def measure(
@@ -152,10 +154,14 @@ class Worker:
         self, record: Callable[..., None], stop_reason: Callable[[], str | None]
     ) -> str | None:
         plan, settings = self.plan, self.settings
+        evaluate = partial(self._evaluate, emit=record, stop_reason=stop_reason)
+        is_at_end = self.step == plan.num_steps  # scores are no part of a checkpoint
+        if (self._is_unscored or is_at_end) and not evaluate(self.step):
+            return stop_reason() or "another worker"
         due = partial(is_due, last_step=plan.num_steps, world=self.world, backend=self.backend)
         actions = Actions(
             emit=record,
-            evaluate=lambda step: self._evaluate(step, emit=record),
+            evaluate=evaluate,
             save=self._save,
             is_evaluation_due=lambda step: (
                 due(step, settings.eval_every, since=self._evaluated_at)
@@ -163,7 +169,9 @@ class Worker:
                 else plan.is_epoch_end(step)
             ),
             is_save_due=lambda step: (
-                due(step, settings.save_every, since=self._saver.saved_at)
+                self._saver.is_due(
+                    step, last_step=plan.num_steps, world=self.world, backend=self.backend
+                )
                 or plan.is_epoch_end(step)
             ),
             stop_reason=stop_reason,
@@ -239,25 +247,16 @@ class Worker:
             status=status, worker=self, directory=directory, started=started, record=record
         )
 
-    def _evaluate(self, step: int, *, emit: Callable[..., None]) -> None:
+    def _evaluate(
+        self, step: int, *, emit: Callable[..., None], stop_reason: Callable[[], str | None]
+    ) -> bool:
+        """Scores; False where a stop request cut it short, to be done when the run goes on."""
+        self._is_unscored = True
         started = time.perf_counter()
-        fill_up, most_tokens, most_rows = None, _EVALUATION_TOKENS, 1024
-        if self._sizes is not None:
-            most_rows = self.plan.micro_batch_size
-            most_tokens = most_rows * self.plan.max_seq_length
-            fill_up = partial(fill, sizes=self._sizes, max_seq_length=self.plan.max_seq_length)
-        logits = logits_of(
-            self.model,
-            self.validation_rows,
-            outputs=self.task.outputs,
-            num_outputs=self.task.num_outputs(self.data.labels),
-            max_tokens=most_tokens,
-            max_examples=most_rows,
-            dtype=self.dtype,
-            backend=self.backend,
-            world=self.world,
-            fill=fill_up,
-        )
+        try:
+            logits = self._outputs(stop_reason)
+        except EvaluationStopped:
+            return False
         examples = self.data.splits["validation"]
         self.scores = self.task.score(
             examples, rows=self.validation_rows, labels=self.data.labels, logits=logits
@@ -272,6 +271,29 @@ class Worker:
             **self.scores.event,
         )
         self._evaluated_at = time.monotonic()
+        self._is_unscored = False
+        return True
+
+    def _outputs(self, stop_reason: Callable[[], str | None]) -> np.ndarray:
+        """What the model makes of the validation rows: see `logits_of`."""
+        fill_up, most_tokens, most_rows = None, _EVALUATION_TOKENS, 1024
+        if self._sizes is not None:
+            most_rows = self.plan.micro_batch_size
+            most_tokens = most_rows * self.plan.max_seq_length
+            fill_up = partial(fill, sizes=self._sizes, max_seq_length=self.plan.max_seq_length)
+        return logits_of(
+            self.model,
+            self.validation_rows,
+            outputs=self.task.outputs,
+            num_outputs=self.task.num_outputs(self.data.labels),
+            max_tokens=most_tokens,
+            max_examples=most_rows,
+            dtype=self.dtype,
+            backend=self.backend,
+            world=self.world,
+            fill=fill_up,
+            stop_reason=stop_reason,
+        )
 
     def _save(self, step: int) -> None:
         self._saver.save(
@@ -279,6 +301,7 @@ class Worker:
             state={
                 "examples_consumed": step * self.plan.global_batch_size,
                 "faults": self.faults.counters(),
+                "is_unscored": self._is_unscored,
                 **self._numbers(),
             },
             model=self.model.state_dict(),
@@ -301,10 +324,12 @@ class Worker:
             f"{name} is {now:g}, was {checkpoint.state.get(name)}"
             for name, now in self._numbers().items()
             if checkpoint.state.get(name) != now
+            and not (name == "num_steps" and now > checkpoint.state.get(name, now))
         ]
         take_up(checkpoint, model=self.model, optimizer=self.optimizer, changed=changed)
         self.step = self._saver.saved_step = checkpoint.step
         self.faults = Faults(skips=self.faults.skips, **checkpoint.state.get("faults", {}))
+        self._is_unscored = bool(checkpoint.state.get("is_unscored"))
 
     def _meet_all_shapes(self) -> None:
         """Shows every fixed shape to the device before the first step, which then compiles none."""

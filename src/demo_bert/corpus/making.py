@@ -77,7 +77,10 @@ def make_store(
     """
     place = Workplace(path)
     if place.is_finished:
-        return _finished_before(path, recipe)
+        store = _finished_before(path, recipe)
+        if world is None or world.is_first:
+            place.tidy()
+        return store
     making = _Making(place, recipe, num_workers, stop_reason, report, world or World())
     with place.locked() if making.crew.world.is_first else nullcontext():
         try:

@@ -3,12 +3,12 @@
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from demo_bert.corpus.store import MANIFEST_NAME
-from demo_bert.errors import RunDirectoryError
+from demo_bert.errors import DiskError, RunDirectoryError
 from demo_bert.files import held, write_text
 
 _LOCK = "prepare.lock"
@@ -96,6 +96,12 @@ class Workplace:
     def clear(self) -> None:
         """Removes what only the making needed."""
         shutil.rmtree(self.work, ignore_errors=True)
+
+    def tidy(self) -> None:
+        """Removes what a kill just after the end left beside a finished store."""
+        if self.work.exists() or (self.path / _LOCK).exists():
+            with suppress(RunDirectoryError, DiskError), self.locked():
+                self.clear()
 
     def give_up(self) -> None:
         """Removes all that was made, where it would be of no use."""

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from demo_bert.choices import Duration
+from demo_bert.stopping import StoppedAtOnce
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _MOST_BY_DEFAULT = 8
 _FAILURE = 1
-_INTERRUPTED = 130
 _LAST_WORDS = 20  # lines
 _FIRST_SPEAKS_S = 5.0
 
@@ -81,6 +81,9 @@ def run_workers(argv: Sequence[str], *, num_workers: int, timeout: Duration) -> 
 
     Returns:
         The exit code of the worker that was the cause of the end; 1 where that one was killed.
+
+    Raises:
+        StoppedAtOnce: It was stopped before the workers listened.
     """
     from demo_bert.hardware.cpu import usable_cores
 
@@ -103,8 +106,7 @@ def run_workers(argv: Sequence[str], *, num_workers: int, timeout: Duration) -> 
         rank = min(codes, key=lambda rank: _as_cause(codes[rank], rank))
         code = codes[rank]
         if code < 0 and requests:
-            _LOG.error("stopped before the workers listened; nothing was changed")
-            return _INTERRUPTED
+            raise StoppedAtOnce(signal.Signals(requests[0]).name)
         if rank > 0 or code < 0:
             end = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
             _LOG.error("worker %d: %s%s", rank, end, _last_words(Path(directory), rank))
@@ -173,8 +175,10 @@ def _stop_requests_passed_on(agent: "LocalElasticAgent") -> Iterator[list[int]]:
         del frame
         requests.append(number)
         workers = [worker.id for worker in agent.get_worker_group().workers if worker.id]
-        if len(requests) > 2 or not workers:
+        if len(requests) > 2:
             raise KeyboardInterrupt
+        if not workers:
+            raise StoppedAtOnce(signal.Signals(number).name)
         for process in workers:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGTERM if number == signal.SIGHUP else number)

@@ -79,18 +79,21 @@ def read_vocabulary(path: Path) -> list[str]:
     return entries
 
 
+_MOST_SPARE_ROWS = 255
+
+
 def check_vocabulary(vocabulary: Sequence[str], vocab_size: int) -> None:
     """Refuses a vocabulary whose ids the word embeddings do not have.
 
     Args:
         vocabulary: The entries.
-        vocab_size: Rows of the word embeddings. More rows than entries are allowed: published
-            models fill them up to a multiple of 8 or 64.
+        vocab_size: Rows of the word embeddings. Some more rows than entries are allowed: published
+            models fill them up to a multiple of 8, 64 or 128.
 
     Raises:
-        ModelError: The vocabulary is larger.
+        ModelError: The vocabulary is larger, or smaller by more than that.
     """
-    if len(vocabulary) > vocab_size:
+    if not vocab_size - _MOST_SPARE_ROWS <= len(vocabulary) <= vocab_size:
         raise ModelError(
             f"the vocabulary has {len(vocabulary)} entries, the model's vocab_size is {vocab_size};"
             " they do not belong together: take the vocabulary that came with the weights"

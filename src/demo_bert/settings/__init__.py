@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from demo_bert.settings.origin import Origin as Origin
     from demo_bert.settings.origin import redact as redact
     from demo_bert.settings.recorded import as_records as as_records
+    from demo_bert.settings.recorded import changes as changes
     from demo_bert.settings.recorded import default_output_dir as default_output_dir
     from demo_bert.settings.recorded import differences as differences
+    from demo_bert.settings.recorded import is_longer as is_longer
     from demo_bert.settings.recorded import read_recorded as read_recorded
     from demo_bert.settings.recorded import result_settings_digest as result_settings_digest
     from demo_bert.settings.resolution import resolve as resolve
@@ -41,9 +43,11 @@ PUBLIC = {
     "ReportSettings": "typed",
     "TrainingSettings": "typed",
     "as_records": "recorded",
+    "changes": "recorded",
     "default_output_dir": "recorded",
     "differences": "recorded",
     "flags_of": "argv",
+    "is_longer": "recorded",
     "opening_table": "opening",
     "read_recorded": "recorded",
     "redact": "origin",

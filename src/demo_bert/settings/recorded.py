@@ -1,7 +1,7 @@
 """What a run was started with: kept in run.json, compared when it goes on, digested in its name."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 # Options that take a name as well as a path.
 _NAMES = ("model", "init_checkpoint")
+# How long a run is: it may become longer.
+_LENGTHS = ("iters", "epochs")
+# What says where and how a run goes on, and nothing about it.
+_OF_THE_CALL = ("output_dir", "new", "resume", "config")
 
 RUN_FILE = "run.json"
 """Name of the file in a run directory."""
@@ -101,10 +105,48 @@ def differences(
         now, before = as_json(given[option.name]), recorded[option.name]
         if option.name == "reproducible" and now is False:
             continue  # the promise may be given up, but not made later
+        if option.name in _LENGTHS and _is_longer(now, before):
+            continue
         if not _is_same(option, now, before):
-            texts = [shown(tuple(v) if isinstance(v, list) else v) for v in (now, before)]
-            found.append(f"{option.name} is {texts[0]}, was {texts[1]}")
+            found.append(_difference(option.name, now, before))
     return found
+
+
+def changes(
+    now: Sequence[Mapping[str, object]], recorded: Sequence[Mapping[str, object]]
+) -> list[str]:
+    """What a run goes on with that was otherwise before, allowed as it is.
+
+    Args:
+        now: From `as_records`.
+        recorded: Those in run.json.
+
+    Returns:
+        One text for each setting, as `differences` has it.
+    """
+    before = {record["name"]: record["value"] for record in recorded}
+    return [
+        _difference(str(record["name"]), record["value"], before[record["name"]])
+        for record in now
+        if record["name"] in before
+        and record["name"] not in _OF_THE_CALL
+        and record["value"] != before[record["name"]]
+    ]
+
+
+def is_longer(settings: "Settings", recorded: Sequence[Mapping[str, object]]) -> bool:
+    """Whether a run is to have more steps or epochs than before.
+
+    Args:
+        settings: As resolved.
+        recorded: The settings in run.json.
+
+    Returns:
+        True where it is.
+    """
+    values = values_of(settings)
+    before = {record["name"]: record["value"] for record in recorded}
+    return any(_is_longer(as_json(values[name]), before.get(name)) for name in _LENGTHS)
 
 
 def result_settings_digest(command: str, settings: "Settings") -> str:
@@ -158,6 +200,23 @@ def values_of(settings: "Settings") -> dict[str, object]:
     values = {field.name: getattr(settings, field.name) for field in fields(settings)}
     # OtherSettings has them all in one field.
     return dict(values["values"]) if "values" in values else values
+
+
+def _difference(name: str, now: object, before: object) -> str:
+    texts = [shown(tuple(v) if isinstance(v, list) else v) for v in (now, before)]
+    return f"{name} is {texts[0]}, was {texts[1]}"
+
+
+def _is_longer(now: object, before: object) -> bool:
+    """Whether the last phase has more than before, and those before it as much."""
+    new, old = _numbers(now), _numbers(before)
+    return len(new) == len(old) > 0 and new[:-1] == old[:-1] and new[-1] > old[-1]
+
+
+def _numbers(value: object) -> list[float]:
+    """The values of the phases; empty where there are none."""
+    values = value if isinstance(value, list) else [value]
+    return [one for one in values if isinstance(one, int | float)]
 
 
 def _is_same(option: Option, now: object, before: object) -> bool:

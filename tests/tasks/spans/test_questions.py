@@ -157,6 +157,12 @@ def test_the_hubs_parquet_gives_the_same_questions(tmp_path: Path) -> None:
             id="duplicate id",
         ),
         pytest.param(
+            lambda c: c["data"][1]["paragraphs"][0].update(context="rain " * 200_000),
+            ": article 2, paragraph 1: `context` has 1,000,000 bytes; less than 1,000,000 are"
+            " allowed; split it",
+            id="context of 1 MB",
+        ),
+        pytest.param(
             lambda c: c.update(data=[]),
             ": has no questions; articles with paragraphs with qas",
             id="no questions",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from demo_bert.data.packed import check_is_file, reason_of, unpacked_text
+from demo_bert.data.tables import TEXT_LIMIT_BYTES
 from demo_bert.errors import DataError
 from demo_bert.files import read_text
 
@@ -137,6 +138,12 @@ class _Reader:
     def _read_paragraph(self, paragraph: Any, *, title: str, place: str) -> None:
         asked = _list(paragraph, "qas", place=place)
         context = _text(paragraph, "context", place=place)
+        size_bytes = len(context.encode("utf-8", "surrogatepass"))
+        if size_bytes >= TEXT_LIMIT_BYTES:
+            raise DataError(
+                f"{place}: `context` has {size_bytes:,} bytes; less than {TEXT_LIMIT_BYTES:,} are"
+                " allowed; split it"
+            )
         for number, qa in enumerate(asked, start=1):
             question = self._question(qa, context, title=title, place=f"{place}, question {number}")
             former = self.questions.get(question.id)
