@@ -3,6 +3,7 @@
 import ipaddress
 import signal
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from hypothesis import settings
 
 from demo_bert.report.tensorboard import TensorBoardWriter
+from launch.cluster import Cluster, cluster
 from small_run import Program
 
 settings.register_profile("same-each-time", derandomize=True, deadline=None, database=None)
@@ -39,6 +41,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="all faults, not a tenth of them")
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What this machine cannot run is said by name, not only counted."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = {str(report.longrepr[2]) for report in skipped if isinstance(report.longrepr, tuple)}
+    for reason in sorted(reasons):
+        if "NOT RUN" in reason:
+            terminalreporter.write_line(reason.removeprefix("Skipped: "))
+
+
 @pytest.fixture
 def is_full(request: pytest.FixtureRequest) -> bool:
     """Whether the drills are to be done at their whole length."""
@@ -65,6 +76,13 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket.socket, "connect", refusing(socket.socket.connect))
     monkeypatch.setattr(socket.socket, "connect_ex", refusing(socket.socket.connect_ex))
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Three hosts, and a machine that is none of them."""
+    with cluster(tmp_path_factory.mktemp("cluster"), 3) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,11 @@
 """Sums and meeting points of workers."""
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
 
 import torch
 import torch.distributed as dist
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from demo_bert.errors import FailureError
 from demo_bert.heartbeat import meeting, tell_loss
-from demo_bert.launchers import World, is_worker, place
+from demo_bert.launchers import World, is_worker, meeting_point, place
 
 __all__ = [
     "Pending",
@@ -19,16 +21,21 @@ __all__ = [
     "begin_exchange",
     "begin_gather",
     "begin_sum",
+    "broadcast_bytes",
+    "has_note",
     "is_worker",
     "join",
     "leave",
+    "leave_note",
     "place",
     "sum_numbers",
+    "sum_speed",
     "sum_tensor",
     "wait_for_all",
 ]
 
 _LOG = logging.getLogger(__name__)
+_PROBE_BYTES = 16 << 20
 
 
 def join(world: World, process_group: str, *, timeout_s: float = 600.0) -> None:
@@ -165,6 +172,85 @@ def wait_for_all(world: World) -> None:
     if world.world_size > 1:
         with _answered():
             dist.barrier()
+
+
+def broadcast_bytes(data: bytes | None, world: World, device: torch.device) -> bytes:
+    """Gives every worker what rank 0 has.
+
+    Args:
+        data: On rank 0; what others give does not count.
+        world: From `place`.
+        device: Where the process group sends.
+
+    Returns:
+        Rank 0's.
+    """
+    own = data if world.is_first and data is not None else b""
+    if world.world_size == 1:
+        return own
+    (size,) = sum_numbers(
+        [len(own)], world, torch.device("cpu") if device.type == "cpu" else device
+    )
+    tensor = torch.empty(int(size), dtype=torch.uint8, device=device)
+    if world.is_first:
+        tensor.copy_(torch.frombuffer(bytearray(own), dtype=torch.uint8))
+    with _answered():
+        dist.broadcast(tensor, src=0)
+    return tensor.cpu().numpy().tobytes()
+
+
+def sum_speed(world: World, device: torch.device) -> str:
+    """How fast workers sum, in words; every worker calls it.
+
+    Args:
+        world: From `place`.
+        device: Where the process group sums.
+
+    Returns:
+        A line with size, time and bandwidth as rings count it: 2 (n-1)/n of the bytes.
+    """
+    tensor = torch.ones(_PROBE_BYTES // 4, device=device)
+    seconds = []
+    for _ in range(3):
+        wait_for_all(world)
+        began = time.perf_counter()
+        sum_tensor(tensor, world).sum().item()
+        seconds.append(time.perf_counter() - began)
+    size, best = world.world_size, min(seconds)
+    speed = 2 * (size - 1) / size * _PROBE_BYTES / best
+    return (
+        f"all-reduce of {_PROBE_BYTES >> 20} MiB over {size} workers: {1e3 * best:.1f} ms,"
+        f" {speed / 1e6:.0f} MB/s"
+    )
+
+
+def leave_note(name: str) -> None:
+    """Leaves a note for other workers.
+
+    Args:
+        name: Of the note.
+    """
+    _notes().set(name, "1")
+
+
+def has_note(name: str) -> bool:
+    """Whether another worker has left a note.
+
+    Args:
+        name: Of the note.
+
+    Returns:
+        True when it has; it is not waited for.
+    """
+    return _notes().check([name])
+
+
+@cache
+def _notes() -> dist.Store:
+    """The store that rank 0 keeps for the meeting, by a connection of its own."""
+    address, port = meeting_point()
+    store = dist.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=60.0))
+    return dist.PrefixStore("notes", store)
 
 
 @contextmanager

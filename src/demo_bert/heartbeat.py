@@ -9,7 +9,7 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -17,7 +17,10 @@ from demo_bert.launchers import place
 
 VARIABLE = "DEMO_BERT_HEARTBEATS"
 """Names the directory; set by the launcher."""
+GOES_ON = "DEMO_BERT_GOES_ON"
+"""Names the run directory that an attempt after the first is to go on in; set by the launcher."""
 
+_RUN = "run"
 _LAYOUT = struct.Struct("<qqqq")
 
 
@@ -30,12 +33,14 @@ class Beat:
         sums: Meetings with other workers that it has entered.
         is_waiting: Whether it waits in one now: 0 or 1.
         has_lost: Whether it ended because another worker was gone: 0 or 1.
+        at: Unix time at which it showed this.
     """
 
     step: int = -1
     sums: int = 0
     is_waiting: int = 0
     has_lost: int = 0
+    at: float = 0.0
 
 
 class _Pulse:
@@ -49,7 +54,7 @@ class _Pulse:
     def show(self, **values: int) -> None:
         """Writes the values that have changed."""
         self._values |= values
-        os.pwrite(self._file, _LAYOUT.pack(*astuple(Beat(**self._values))), 0)
+        os.pwrite(self._file, _LAYOUT.pack(*self._values.values()), 0)
 
     def enter(self) -> None:
         """One more meeting is entered."""
@@ -84,6 +89,29 @@ def tell_loss() -> None:
         pulse.show(has_lost=1)
 
 
+def tell_run(directory: Path) -> None:
+    """Shows which run directory the worker has taken, for a next attempt to go on in it.
+
+    Args:
+        directory: The run's.
+    """
+    if place().is_first and (beats := os.environ.get(VARIABLE)):
+        Path(beats, _RUN).write_text(str(directory.absolute()), encoding="utf-8")
+
+
+def told_run(directory: Path) -> str | None:
+    """The run directory that the workers have taken.
+
+    Args:
+        directory: What `VARIABLE` named.
+
+    Returns:
+        Its path; None where none was taken yet.
+    """
+    path = directory / _RUN
+    return path.read_text("utf-8") if path.exists() else None
+
+
 def read(directory: Path) -> dict[int, Beat]:
     """The beats of all workers that write to a directory.
 
@@ -97,7 +125,8 @@ def read(directory: Path) -> dict[int, Beat]:
     for path in directory.glob("rank-*"):
         content = path.read_bytes()
         if len(content) == _LAYOUT.size:
-            found[int(path.name.removeprefix("rank-"))] = Beat(*_LAYOUT.unpack(content))
+            rank = int(path.name.removeprefix("rank-"))
+            found[rank] = Beat(*_LAYOUT.unpack(content), at=path.stat().st_mtime)
     return found
 
 

@@ -74,6 +74,11 @@ def prepare() -> str | None:
     return name
 
 
+def meeting_point() -> tuple[str, int]:
+    """Address and port at which rank 0 is met; to be asked after `prepare`."""
+    return os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+
+
 def worker_variables(
     world: World, *, meeting: tuple[str, int], interface: str | None
 ) -> dict[str, str]:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +15,10 @@ from types import SimpleNamespace
 import pytest
 
 from demo_bert.launch import local
-from small_run import ENVIRONMENT, ROOT, Program, events, losses, read_json, start, weights
+from small_run import CONFIG, ENVIRONMENT, ROOT, Program, events, losses, read_json, start, weights
 
-# 10 rows in micro-batches of 4: the second worker has one of three, or none.
-STEPS = ("-i", "6", "--global-batch-size", "10", "--eval-every", "3")
+# 10 rows in micro-batches of 4: of four workers one has none.
+STEPS = ("-i", "20", "--global-batch-size", "10", "--eval-every", "10")
 
 
 @contextmanager
@@ -77,7 +78,7 @@ def test_two_workers_learn_what_one_learns(program: Program, tmp_path: Path) -> 
     )
     assert answer.returncode == 0, answer.stderr
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
-    assert [*one] == [*two] == [1, 2, 3, 4, 5, 6]
+    assert [*one] == [*two] == list(range(1, 21))
     for step in one:
         assert two[step] == pytest.approx(one[step], rel=1e-5)
     tokens = [[e["tokens"] for e in events(tmp_path / name, "step")] for name in ("one", "two")]
@@ -95,7 +96,24 @@ def test_two_workers_learn_what_one_learns(program: Program, tmp_path: Path) -> 
     assert str(odd) in read_json(tmp_path / "two" / "run.json")["data"]["source"]
     assert answer.stdout.count("accuracy") == 1, "more than one worker speaks"
     assert "Warning" not in answer.stderr
-    assert answer.stderr.startswith("2 workers on this host, threads of each: 1\n")
+    assert answer.stderr.startswith("2 workers on this host, threads of each: 1, cores: ")
+
+
+def test_four_workers_learn_what_one_learns_with_the_models_own_dropout(
+    program: Program, tmp_path: Path
+) -> None:
+    assert CONFIG.hidden_dropout_prob == CONFIG.attention_probs_dropout_prob == 0.1
+    assert program.run(tmp_path / "one", *STEPS).code == 0
+    process = start(program.argv(tmp_path / "four", *STEPS, "-v", "4"), tmp_path)
+    _, err = process.communicate(timeout=110)
+    assert process.returncode == 0, err
+    assert "4 workers on this host, threads of each: 1, cores: " in err
+    one, four = losses(tmp_path / "one"), losses(tmp_path / "four")
+    assert [*one] == [*four] == list(range(1, 21))
+    for step in one:
+        assert four[step] == pytest.approx(one[step], rel=1e-5)
+    tokens = [[e["tokens"] for e in events(tmp_path / name, "step")] for name in ("one", "four")]
+    assert tokens[0] == tokens[1], "other rows"
 
 
 def test_a_stop_request_saves_and_any_number_of_workers_goes_on(
@@ -129,18 +147,53 @@ def test_a_stop_request_saves_and_any_number_of_workers_goes_on(
 
 def test_a_worker_that_is_killed_ends_all_and_is_named(program: Program, tmp_path: Path) -> None:
     directory = tmp_path / "run"
-    with started(program, directory, "-i", "5000", "--save-every", "2") as process:
+    options = ("-i", "5000", "--save-every", "2", "--max-restarts", "0")
+    with started(program, directory, *options) as process:
         read_until(process, "step    4/5000")
         first, second = workers_of(process)
         os.kill(second, signal.SIGKILL)
         _, rest = process.communicate(timeout=100)
     assert process.returncode == 1
-    assert "worker 1: killed by SIGKILL" in rest.splitlines()[-1]
+    assert "worker 1: killed by SIGKILL after step" in rest.splitlines()[-1]
     assert "another worker is gone or does not answer" in rest
     assert "Traceback" not in rest
     with pytest.raises(ProcessLookupError):
         os.kill(first, 0)
     assert weights(directory), "nothing to go on from"
+
+
+def test_workers_that_are_killed_are_started_again_and_lose_no_step(
+    program: Program, tmp_path: Path
+) -> None:
+    directory = tmp_path / "run"
+    options = ("-i", "60", "--save-every", "2", "--new", "-b", "2", "--max-restarts", "1")
+    with started(program, directory, *options) as process:
+        read_until(process, "saved checkpoints/step-4")
+        os.kill(workers_of(process)[1], signal.SIGKILL)
+        _, rest = process.communicate(timeout=100)
+    assert process.returncode == 0, rest
+    assert "warning: starting the workers again (1 of 1)" in rest
+    assert "going on after step" in rest
+    assert {path.name for path in tmp_path.iterdir()} == {"run"}, "--new made a second one"
+    undisturbed = tmp_path / "undisturbed"
+    assert program.run(undisturbed, *options[:2], "--global-batch-size", "4", "-b", "2").code == 0
+    both = losses(directory), losses(undisturbed)
+    assert [*both[0]] == [*both[1]] == list(range(1, 61))
+    assert both[0][20] == pytest.approx(both[1][20], rel=1e-4)
+
+
+def test_a_worker_that_hangs_is_named_after_the_time_limit(
+    program: Program, tmp_path: Path
+) -> None:
+    directory = tmp_path / "run"
+    with started(program, directory, "-i", "5000", "--timeout", "8s") as process:
+        read_until(process, "step    4/5000")
+        os.kill(workers_of(process)[1], signal.SIGSTOP)
+        began = time.monotonic()
+        _, rest = process.communicate(timeout=100)
+    assert process.returncode == 1, rest
+    assert "worker 1: did not answer for 8 s; last step " in rest.splitlines()[-1]
+    assert time.monotonic() - began < 60
 
 
 def test_workers_stop_when_what_started_them_is_killed(program: Program, tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ COMMANDS: dict[str, Command] = {
     "doctor": Command(
         help="check of this machine and of every host",
         module="demo_bert.commands.doctor",
-        is_delivered=False,
+        is_delivered=True,
         group="Look",
         examples=("demo_bert doctor", "demo_bert doctor --setup-hosts"),
     ),

@@ -1,11 +1,13 @@
 """Where log lines go: standard error, the console's display, a file for each worker."""
 
 import logging
+import os
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 from demo_bert.errors import DiskError
+from demo_bert.launch.job import VARIABLE
 from demo_bert.settings import redact
 
 _LOG = logging.getLogger(__name__)
@@ -55,7 +57,7 @@ def to_handler(handler: logging.Handler, level: str) -> None:
 
 
 def also_to_file(path: Path) -> logging.Handler:
-    """Sends them to a file as well.
+    """Sends them to a file as well; an agent of several hosts writes it itself, with all output.
 
     Args:
         path: `logs/rank-<r>.log`; appended to.
@@ -68,6 +70,8 @@ def also_to_file(path: Path) -> logging.Handler:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if os.environ.get(VARIABLE):
+            return logging.NullHandler()
         handler = _File(path, encoding="utf-8")
     except OSError as error:
         raise DiskError(f"{path}: cannot be written ({error.strerror})") from error

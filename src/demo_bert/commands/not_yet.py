@@ -31,8 +31,6 @@ def refuse_what_is_missing(settings: TrainingSettings, origins: Mapping[str, Ori
         for name, harmless in _WITHOUT_EFFECT.items()
         if getattr(settings, name) not in harmless
     ]
-    if settings.hosts is not None and settings.workers is not None:
-        missing.append(f"{origins.get('hosts', 'hosts')} (several hosts)")
     if missing:
         verb = "is" if len(missing) == 1 else "are"
         raise UsageError(f"{', '.join(missing)}: {verb} not here yet; leave it out")

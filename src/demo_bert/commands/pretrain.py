@@ -53,15 +53,15 @@ class PreTraining(RunSession):
     ) -> None:
         super().__init__(COMMAND, settings, origins, argv)
         self._found: tuple[PretrainingData, StartingWeights] | None = None
-        if self.backend.wants_fixed_shapes:
-            raise UsageError(
-                f"--device {self.backend.name}: pre-training there is not here yet; use cuda or cpu"
-            )
 
     def run_one(
         self, settings: TrainingSettings, origins: Mapping[str, Origin]
     ) -> tuple[dict[str, Any], Path]:
         """See `RunSession.run_one`."""
+        if self.backend.wants_fixed_shapes:
+            raise UsageError(
+                f"--device {self.backend.name}: pre-training there is not here yet; use cuda or cpu"
+            )
         settings, origins = self.with_recipe(settings, origins)
         directory = open_directory(COMMAND, settings)
         if (finished := self.finished(directory, settings)) is not None:

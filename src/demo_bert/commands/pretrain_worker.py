@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from demo_bert.checkpoint import Checkpoint, newest
 from demo_bert.choices import Duration
+from demo_bert.commands.checkpoint_copies import spread
 from demo_bert.commands.held_out import Unigram, loss_of, score, unigram_baseline, verdict
 from demo_bert.commands.pretraining_data import PretrainingData, scored_rows
 from demo_bert.commands.pretraining_plan import Phase
@@ -210,6 +211,7 @@ class PretrainWorker:
         self._saver.settle()
         wait_for_all(self.world)  # nobody looks before the last save is on disk
         found, _ = newest(checkpoints)
+        found = spread(found, checkpoints, world=self.world, device=self.backend.device())
         wait_for_all(self.world)
         if found is not None:
             self._load(found)

@@ -1,5 +1,7 @@
 """What a run writes about itself in run.json, and the checks when it goes on."""
 
+import hashlib
+import json
 import platform
 import time
 from collections.abc import Mapping, Sequence
@@ -176,15 +178,10 @@ def check_same_inputs(record: Mapping[str, Any], recorded: Mapping[str, Any]) ->
     Raises:
         RunDirectoryError: Something differs.
     """
-
-    def hashes(run: Mapping[str, Any]) -> tuple[list[str], list[str], dict[str, Any]]:
-        data = [file["sha256"] for file in run["data"]["files"]]
-        return data, sorted(run["init_checkpoint"]["sha256"].values()), run["model_config"]
-
     names = ("the data", "the starting weights", "the model's configuration")
     changed = [
         name
-        for name, now, then in zip(names, hashes(record), hashes(recorded), strict=True)
+        for name, now, then in zip(names, _inputs(record), _inputs(recorded), strict=True)
         if now != then
     ]
     if changed:
@@ -192,6 +189,24 @@ def check_same_inputs(record: Mapping[str, Any], recorded: Mapping[str, Any]) ->
             f"the run was begun with other files: {' and '.join(changed)} changed;"
             " put them back, or start anew with --new"
         )
+
+
+def inputs_digest(record: Mapping[str, Any]) -> int:
+    """A number that is the same where data and starting weights are.
+
+    Args:
+        record: The content of run.json.
+
+    Returns:
+        256 bits.
+    """
+    return int(hashlib.sha256(json.dumps(_inputs(record), sort_keys=True).encode()).hexdigest(), 16)
+
+
+def _inputs(run: Mapping[str, Any]) -> tuple[list[str], list[str], dict[str, Any]]:
+    """Hashes of the data and of the starting weights, and the model's configuration."""
+    data = [file["sha256"] for file in run["data"]["files"]]
+    return data, sorted(run["init_checkpoint"]["sha256"].values()), run["model_config"]
 
 
 def _versions() -> dict[str, str]:

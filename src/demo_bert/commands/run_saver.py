@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from demo_bert.checkpoint import Checkpoint, Outcome, Saver
 from demo_bert.choices import Duration
-from demo_bert.distributed import World, sum_numbers
+from demo_bert.commands.checkpoint_copies import has_copies, keeps_copy, note_of
+from demo_bert.distributed import World, has_note, leave_note, place, sum_numbers
 from demo_bert.errors import DemoBertError, DiskError, RunDirectoryError
 from demo_bert.hardware import Backend
 from demo_bert.hardware.cpu import CpuBackend
@@ -21,6 +22,7 @@ from demo_bert.settings import TrainingSettings
 
 _LOG = logging.getLogger(__name__)
 _RETRY_S = 60.0
+_COPY_WAIT_S = 60.0
 
 
 class RunSaver:
@@ -33,6 +35,9 @@ class RunSaver:
 
     def __init__(self, settings: TrainingSettings, *, is_first: bool) -> None:
         self._settings, self._is_first = settings, is_first
+        self._is_copy = not is_first and keeps_copy(place())
+        self._wants_copy = is_first and has_copies()
+        self._uncopied: dict[int, Outcome] = {}
         self._saver: Saver | None = None
         self._emit: Callable[..., object] | None = None
         self._fields: dict[int, dict[str, object]] = {}
@@ -75,7 +80,7 @@ class RunSaver:
             DiskError: The last save could not be written.
         """
         self.saved_at = time.monotonic()
-        if not self._is_first:
+        if not self._is_first and not self._is_copy:
             yield
             return
         self._emit = emit
@@ -128,11 +133,31 @@ class RunSaver:
             self._tell(self._saver.finished())
 
     def settle(self) -> None:
-        """Waits for the save in flight, and records it."""
+        """Waits for the save in flight and its copy, and records it."""
         if self._saver is not None:
             self._tell(self._saver.wait())
+            deadline = time.monotonic() + _COPY_WAIT_S
+            while self._uncopied and time.monotonic() < deadline:
+                time.sleep(0.02)
+                self._tell([])
+            for step in self._uncopied:
+                _LOG.warning("the checkpoint of step %d has no copy on a second host", step)
+            self._uncopied.clear()
 
     def _tell(self, outcomes: list[Outcome]) -> None:
+        """Records saves that are complete; without shared storage, when the second host says so."""
+        for outcome in outcomes:
+            if self._is_copy and outcome.path is not None:
+                leave_note(note_of(outcome.step))
+            elif self._wants_copy and outcome.path is not None:
+                self._uncopied[outcome.step] = outcome
+        waiting = set(self._uncopied.values())
+        copied = [o for o in self._uncopied.values() if has_note(note_of(o.step))]
+        for outcome in copied:
+            del self._uncopied[outcome.step]
+        self._record([o for o in outcomes if o not in waiting] + copied)
+
+    def _record(self, outcomes: list[Outcome]) -> None:
         assert self._saver is not None and self._emit is not None
         for outcome in outcomes:
             self._failure = outcome.message
@@ -154,6 +179,7 @@ class RunSaver:
                 path=str(outcome.path.relative_to(outcome.path.parents[1])),
                 seconds=outcome.seconds,
                 stalled_s=outcome.stalled_s,
+                **({"copies": 2} if self._wants_copy else {}),
                 **fields,
             )
 

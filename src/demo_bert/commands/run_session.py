@@ -9,13 +9,14 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from demo_bert.checkpoint import Checkpoint, newest, of_step, set_aside_after
 from demo_bert.clock import process_start
+from demo_bert.commands.checkpoint_copies import spread
 from demo_bert.commands.going_on import going_on_command, program
 from demo_bert.commands.logs import also_to_file, remove, to_handler, to_standard_error
 from demo_bert.commands.run_conditions import (
@@ -24,11 +25,25 @@ from demo_bert.commands.run_conditions import (
     conditions,
     use_one_thread,
 )
-from demo_bert.commands.run_records import check_same_inputs, keep_record, seeds_record
-from demo_bert.distributed import World, join, leave, place, wait_for_all
-from demo_bert.errors import StopRequested, TrainingError
+from demo_bert.commands.run_records import (
+    check_same_inputs,
+    inputs_digest,
+    keep_record,
+    seeds_record,
+)
+from demo_bert.distributed import (
+    World,
+    join,
+    leave,
+    place,
+    sum_numbers,
+    sum_speed,
+    wait_for_all,
+)
+from demo_bert.errors import RunDirectoryError, StopRequested, TrainingError
 from demo_bert.hardware import Backend, Dtype, select
-from demo_bert.heartbeat import tell_step
+from demo_bert.heartbeat import tell_run, tell_step
+from demo_bert.launch.job import own_job
 from demo_bert.report.console import Console, say
 from demo_bert.report.events import EventLog
 from demo_bert.report.page import write_report
@@ -129,11 +144,15 @@ class RunSession(ABC):
         self.started = process_start()
         """Unix time at which the run began: with the command, or where the one before it ended."""
         self.world = place()
-        self.backend = select(settings.device, local_rank=self.world.local_rank)
         limit = settings.max_time.seconds if settings.max_time else None
         self.stops = StopRequests(limit, is_supervised=self.world.world_size > 1, is_at_once=True)
         self.parent: RunDirectory | None = None
         """The directory above those of the seeds, with `--seeds`."""
+
+    @cached_property
+    def backend(self) -> Backend:
+        """The hardware of this worker; the process that supervises hosts asks for none."""
+        return select(self.settings.device, local_rank=self.world.local_rank)
 
     def __enter__(self) -> Self:
         """Listens for stop requests, takes the device, meets the other workers."""
@@ -143,6 +162,9 @@ class RunSession(ABC):
             use_one_thread(self.backend)
         timeout_s = self.settings.timeout.seconds or 600.0
         join(self.world, self.backend.process_group, timeout_s=timeout_s)
+        if own_job() is not None:
+            speed = sum_speed(self.world, self.backend.device())
+            _LOG.log(logging.INFO if self.world.is_first else logging.DEBUG, "%s", speed)
         return self
 
     def __exit__(
@@ -251,6 +273,7 @@ class RunSession(ABC):
             record = {**record, "reproducible": conditions(self.backend, worker.dtype)}
         if not self.world.is_first:
             return self._as_other(worker, directory, record=record)
+        tell_run((self.parent or directory).path)
         with directory.locked():
             log = also_to_file(directory.logs / "rank-0.log")
             try:
@@ -281,6 +304,8 @@ class RunSession(ABC):
             EventLog.open(directory.events, readers=(console.on_event, tensorboard.add)) as events,
         ):
             to_handler(console.handler(), settings.log_level)
+            if (job := own_job()) is not None and job.cause:
+                events.append("fault", kind="lost_workers", message=job.cause)
             try:
                 return self._finish(
                     worker, directory, checkpoint, emit=events.append, record=record
@@ -304,6 +329,7 @@ class RunSession(ABC):
         self, directory: RunDirectory, record: Mapping[str, Any], *, resume: int | str
     ) -> Checkpoint | None:
         """Where to go on, the same for all workers; None: from the starting weights."""
+        self._check_alike(record)
         recorded = directory.record()
         if recorded is not None:
             check_same_inputs(record, recorded)
@@ -322,7 +348,24 @@ class RunSession(ABC):
             for complaint in complaints:
                 _LOG.warning("%s; going on from %s", complaint, instead)
         wait_for_all(self.world)
-        return found
+        return spread(found, directory.checkpoints, world=self.world, device=self.backend.device())
+
+    def _check_alike(self, record: Mapping[str, Any]) -> None:
+        """Refuses hosts whose data or starting weights are others than rank 0's."""
+        size, rank = self.world.world_size, self.world.rank
+        if size == 1:
+            return
+        digest = float(inputs_digest(record) >> 232)  # 24 bits: exact in every float
+        own = [digest if number == rank else 0.0 for number in range(size)]
+        digests = sum_numbers(own, self.world, self.backend.device())
+        job = own_job()
+        others = [number for number, found in enumerate(digests) if found != digests[0]]
+        if others:
+            names = [job.host_of(number) if job else f"rank {number}" for number in others]
+            raise RunDirectoryError(
+                f"{', '.join(dict.fromkeys(names))}: data or starting weights are not those of the"
+                " first host; make them equal, or remove them there"
+            )
 
     def _finish(
         self,

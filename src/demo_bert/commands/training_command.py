@@ -2,12 +2,14 @@
 
 import dataclasses
 import logging
+import os
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from demo_bert.commands.going_on import same_command
 from demo_bert.commands.not_yet import refuse_what_is_missing
+from demo_bert.commands.on_hosts import as_job_says, run_on_hosts
 from demo_bert.errors import DemoBertError, StopRequested
 from demo_bert.settings import Origin, TrainingSettings
 from demo_bert.stopping import StoppedAtOnce, StopRequests
@@ -65,21 +67,48 @@ def _run(
 
     to_standard_error(settings.log_level)
     prepare()
+    settings, origins = _as_launcher_says(settings, origins)
     refuse_what_is_missing(settings, origins)
     if settings.hosts is not None and settings.workers is None:
         _LOG.warning("%s has no effect without -v; one worker runs here", origins["hosts"])
+    if settings.workers is not None and settings.hosts is not None and not is_worker():
+        return run_on_hosts(settings, origins, argv, make_runs=make_runs)
     if settings.workers is not None and not is_worker():
         num_workers = num_local_workers(
             settings.workers, device=settings.device, bytes_each=worker_bytes(settings)
         )
         if num_workers > 1:
-            return run_workers(argv, num_workers=num_workers, timeout=settings.timeout)
+            return run_workers(
+                argv,
+                num_workers=num_workers,
+                timeout=settings.timeout,
+                max_restarts=settings.max_restarts,
+                cores=settings.map_by_pe,
+            )
     try:
         with make_runs(settings, origins, argv) as runs:
             return runs.run() if settings.seeds is None else _run_seeds(runs, settings, origins)
     except DemoBertError:
         let_first_speak(place().rank)
         raise
+
+
+def _as_launcher_says(
+    settings: TrainingSettings, origins: Mapping[str, Origin]
+) -> tuple[TrainingSettings, Mapping[str, Origin]]:
+    """Takes up what a launcher of ours worked out for this worker; a host's cores are divided."""
+    from demo_bert.heartbeat import GOES_ON, VARIABLE
+    from demo_bert.launch.job import own_job
+    from demo_bert.launch.placement import settle
+    from demo_bert.launchers import place
+
+    if (job := own_job()) is not None:
+        return as_job_says(settings, origins, job)
+    if os.environ.get(VARIABLE):
+        settle(place().local_rank, place().local_size, each=settings.map_by_pe)
+    if run := os.environ.get(GOES_ON):
+        settings = dataclasses.replace(settings, output_dir=run, new=False, resume="auto")
+    return settings, origins
 
 
 def _run_seeds(

@@ -7,13 +7,16 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from demo_bert import heartbeat
 from demo_bert.choices import Duration
+from demo_bert.launch import placement
 from demo_bert.stopping import StoppedAtOnce
 
 if TYPE_CHECKING:
@@ -25,8 +28,7 @@ _FAILURE = 1
 _LAST_WORDS = 20  # lines
 _FIRST_SPEAKS_S = 5.0
 
-# What a worker runs: the same program from the same place.
-_WORKER = """
+WORKER = """
 import sys
 source = sys.argv.pop(1)
 if source not in sys.path:
@@ -34,6 +36,8 @@ if source not in sys.path:
 from demo_bert.cli import run
 run()
 """
+"""What a worker runs: the same program from the same place."""
+
 _SOURCE = Path(__file__).parents[2]
 
 
@@ -69,15 +73,25 @@ def num_local_workers(asked: int | str, *, device: str, bytes_each: int | None) 
     return fitting
 
 
-def run_workers(argv: Sequence[str], *, num_workers: int, timeout: Duration) -> int:
+def run_workers(
+    argv: Sequence[str],
+    *,
+    num_workers: int,
+    timeout: Duration,
+    max_restarts: int = 0,
+    cores: int | None = None,
+) -> int:
     """Runs the same command line once for each worker and waits for all.
 
-    Stop requests are passed on to the workers, which save and end by themselves.
+    Stop requests are passed on to the workers, which save and end by themselves. Workers that were
+    killed are started again, all of them, and go on from the newest checkpoint.
 
     Args:
         argv: The program's arguments.
         num_workers: Workers to start.
-        timeout: How long the workers may take to meet.
+        timeout: How long the workers may take to meet, or not answer.
+        max_restarts: How often they are started again.
+        cores: Of each worker; None: the host's, divided.
 
     Returns:
         The exit code of the worker that was the cause of the end; 1 where that one was killed.
@@ -87,30 +101,96 @@ def run_workers(argv: Sequence[str], *, num_workers: int, timeout: Duration) -> 
     """
     from demo_bert.hardware.cpu import usable_cores
 
-    threads = max(1, usable_cores() // num_workers)
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    threads_each = os.environ["OMP_NUM_THREADS"]
-    _LOG.info("%d workers on this host, threads of each: %s", num_workers, threads_each)
+    shares = placement.shares_of(num_workers, each=cores)
+    threads = len(shares[0]) if shares else max(1, usable_cores() // num_workers)
+    _LOG.info(
+        "%d workers on this host, threads of each: %s, cores: %s",
+        *(num_workers, os.environ.setdefault("OMP_NUM_THREADS", str(threads))),
+        placement.named(shares),
+    )
+    timeout_s = timeout.seconds or 600.0
+    run: str | None = None
+    for number in range(max_restarts + 1):
+        end = _attempt(argv, num_workers=num_workers, timeout_s=timeout_s, run=run)
+        if end.cause:
+            _LOG.error("%s", end.cause)
+        if not end.is_worth_another or number == max_restarts:
+            return end.code
+        run = end.run or run
+        _LOG.warning("starting the workers again (%d of %d)", number + 1, max_restarts)
+    raise AssertionError("the last attempt returns")
+
+
+@dataclass(frozen=True)
+class _End:
+    """How an attempt ended: exit code, what to tell, whether to try again, the run directory."""
+
+    code: int
+    cause: str = ""
+    is_worth_another: bool = False
+    run: str | None = None
+
+
+def _attempt(argv: Sequence[str], *, num_workers: int, timeout_s: float, run: str | None) -> _End:
+    """Starts the workers once, and waits for all; `run` is the directory they go on in."""
     with tempfile.TemporaryDirectory(prefix="demo_bert-workers-") as directory:
+        beats = Path(directory, "beats")
+        beats.mkdir()
         agent = _agent(
-            ("-P", "-c", _WORKER, str(_SOURCE), *argv),  # -P: nothing of the current directory
+            ("-P", "-c", WORKER, str(_SOURCE), *argv),  # -P: nothing of the current directory
             num_workers=num_workers,
-            timeout_s=timeout.seconds or 600.0,
+            timeout_s=timeout_s,
             directory=directory,
         )
-        with _stop_requests_passed_on(agent) as requests:
+        told = {heartbeat.VARIABLE: str(beats), **({heartbeat.GOES_ON: run} if run else {})}
+        with _variables(told), _stop_requests_passed_on(agent) as requests:
             failures = agent.run().failures
         if not failures:
-            return 0
+            return _End(0)
         codes = {rank: failure.exitcode for rank, failure in failures.items()}
         rank = min(codes, key=lambda rank: _as_cause(codes[rank], rank))
         code = codes[rank]
         if code < 0 and requests:
             raise StoppedAtOnce(signal.Signals(requests[0]).name)
-        if rank > 0 or code < 0:
-            end = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-            _LOG.error("worker %d: %s%s", rank, end, _last_words(Path(directory), rank))
-    return code if code > 0 else _FAILURE
+        found = heartbeat.read(beats)
+        step = found[rank].step if rank in found else -1
+        if (silent := _silent(found, timeout_s=timeout_s)) is not None:
+            last = max(found[silent].step, 0)
+            what = f"worker {silent}: did not answer for {timeout_s:.0f} s; last step {last}"
+            return _End(_FAILURE, what)
+        words = _last_words(Path(directory), rank)
+        if code < 0:
+            after = f" after step {step}" if step >= 0 else ""
+            cause = f"worker {rank}: killed by {signal.Signals(-code).name}{after}{words}"
+            is_worth_another = code != -signal.SIGTERM
+            return _End(_FAILURE, cause, is_worth_another, heartbeat.told_run(beats))
+        return _End(code, f"worker {rank}: ended with {code}{words}" if rank > 0 else "")
+
+
+@contextmanager
+def _variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Within it the environment, which workers inherit, has these too."""
+    os.environ |= values
+    try:
+        yield
+    finally:
+        for name in values:
+            del os.environ[name]
+
+
+def _silent(beats: Mapping[int, heartbeat.Beat], *, timeout_s: float) -> int | None:
+    """The worker that the others waited for until they gave up; None where there is none.
+
+    One that was killed is missed at once, one that hangs only after the time limit; PyTorch's agent
+    kills it then, so that its end looks the same.
+    """
+    lost_at = max((beat.at for beat in beats.values() if beat.has_lost), default=0.0)
+    silent = [
+        rank
+        for rank, beat in beats.items()
+        if not beat.has_lost and not beat.is_waiting and lost_at - beat.at > 0.9 * timeout_s
+    ]
+    return min(silent, key=lambda rank: beats[rank].sums, default=None)
 
 
 def let_first_speak(rank: int) -> None:

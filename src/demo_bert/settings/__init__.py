@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from demo_bert.settings.resolution import resolve as resolve
     from demo_bert.settings.resolution import with_defaults as with_defaults
     from demo_bert.settings.typed import BenchSettings as BenchSettings
+    from demo_bert.settings.typed import DoctorSettings as DoctorSettings
     from demo_bert.settings.typed import EvaluateSettings as EvaluateSettings
     from demo_bert.settings.typed import PredictSettings as PredictSettings
     from demo_bert.settings.typed import PrepareSettings as PrepareSettings
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 # error passes through this file, and must answer in a blink.
 PUBLIC = {
     "BenchSettings": "typed",
+    "DoctorSettings": "typed",
     "EvaluateSettings": "typed",
     "Origin": "origin",
     "PredictSettings": "typed",

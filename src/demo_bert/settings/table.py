@@ -12,7 +12,7 @@ OPTIONS: tuple[Option, ...] = TRAINING_OPTIONS + RUN_OPTIONS + COMMAND_OPTIONS
 """Every option of every command, once."""
 
 OTHER_VARIABLES: tuple[str, ...] = tuple(
-    PREFIX + name for name in ("TORCH_INDEX", "VENV", "CACHE", "JOB", "HEARTBEATS")
+    PREFIX + name for name in ("TORCH_INDEX", "VENV", "CACHE", "JOB", "HEARTBEATS", "GOES_ON")
 )
 """Variables of ours that no command has as a setting: of installation, downloads and launching."""
 

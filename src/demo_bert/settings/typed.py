@@ -193,6 +193,25 @@ class BenchSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DoctorSettings:
+    """Settings of `doctor`."""
+
+    setup_hosts: bool
+    device: str
+    workers: int | str | None
+    timeout: Duration
+    hosts: tuple[str, ...] | None
+    network_interface: str | None
+    ssh_port: int | None
+    map_by: str | None
+    map_by_pe: int | None
+    mpirun_command: str | None
+    remote_dir: str | None
+    config: str | None
+    log_level: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class OtherSettings:
     """Settings of a command that is parsed and not delivered yet, by name."""
 
@@ -206,6 +225,7 @@ Settings = (
     | PrepareSettings
     | ReportSettings
     | BenchSettings
+    | DoctorSettings
     | OtherSettings
 )
 
@@ -217,5 +237,6 @@ SETTINGS_OF: Mapping[str, type[Settings]] = {
     "prepare": PrepareSettings,
     "report": ReportSettings,
     "bench": BenchSettings,
+    "doctor": DoctorSettings,
 }
 """Command -> its settings; commands that are not here have OtherSettings."""

@@ -1,0 +1,209 @@
+"""One attempt of a job on several hosts: what its agents told, and how it ended."""
+
+import logging
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from demo_bert.heartbeat import Beat
+from demo_bert.launch.job import Job
+from demo_bert.launch.placement import named
+
+_LOG = logging.getLogger(__name__)
+
+SILENT_S = 20.0
+"""After this long without a word a host counts as lost; agents speak every 2 s."""
+
+_START_S = 60.0
+_AFTER_FAILURE_S = 20.0
+_HANG_GRACE_S = 15.0
+_LAST_WORDS = 20  # lines
+_USER_ERROR, _STOPPED, _INTERRUPTED, _FAILURE = 2, 75, 130, 1
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How an attempt ended.
+
+    Attributes:
+        code: The exit code, where nothing follows.
+        cause: What went wrong, in one line; empty where nothing did.
+        is_worth_another: Whether starting the workers again may help.
+        words: The last words of the worker that was the cause.
+    """
+
+    code: int
+    cause: str = ""
+    is_worth_another: bool = False
+    words: tuple[str, ...] = ()
+
+
+@dataclass
+class Attempt:
+    """What is known of an attempt while it runs.
+
+    Attributes:
+        job: What was started.
+        timeout_s: How long a worker may not answer.
+        requests: Signals that asked to stop.
+    """
+
+    job: Job
+    timeout_s: float
+    requests: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Nothing is known yet."""
+        self._began = self._moved_at = time.monotonic()
+        self._heard: dict[int, float] = {}
+        self._failing: list[tuple[int, int]] = []
+        self._failed_at: float | None = None
+        self._ends: dict[int, int] = {}
+        self._beats: dict[int, Beat] = {}
+        self._words: dict[int, deque[str]] = {}
+        self._torn_down = ""
+        self._partial: dict[tuple[int, bool], str] = {}
+
+    def take(self, record: Mapping[str, Any]) -> None:
+        """Takes what an agent told.
+
+        Args:
+            record: Of `channel`.
+        """
+        kind = record["kind"]
+        if "host" in record:
+            self._heard[record["host"]] = time.monotonic()
+        if kind == "beat":
+            beats = {int(rank): Beat(*values) for rank, values in record["ranks"].items()}
+            if any(self._beats.get(rank) != beat for rank, beat in beats.items()):
+                self._moved_at = time.monotonic()
+            self._beats |= beats
+        elif kind == "cores":
+            self._tell_cores(record)
+        elif kind == "failing":
+            self._failing.append((record["rank"], record["code"]))
+            self._failed_at = self._failed_at or time.monotonic()
+        elif kind == "end":
+            self._ends[record["rank"]] = record["code"]
+
+    def _tell_cores(self, record: Mapping[str, Any]) -> None:
+        first = record["host"] * self.job.workers
+        cores = named(record["shares"])
+        _LOG.info(
+            "%s: ranks %d to %d, threads of each: %s, cores: %s",
+            *(self.job.hosts[record["host"]], first, first + self.job.workers - 1),
+            *(record["threads"], cores),
+        )
+
+    def show(self, record: Mapping[str, Any]) -> None:
+        """Shows a line of a worker: those of rank 0 as they are, the others with their rank.
+
+        Args:
+            record: Of the kind "line".
+        """
+        rank, is_error = record["rank"], record["is_error"]
+        text = self._partial.pop((rank, is_error), "") + record["text"]
+        if not record["is_whole"]:
+            self._partial[rank, is_error] = text
+            return
+        self._words.setdefault(rank, deque(maxlen=_LAST_WORDS)).append(text)
+        if rank == 0:
+            stream = sys.stderr if is_error else sys.stdout
+            stream.write(f"{text}\n")
+        else:
+            stream = sys.stderr
+            stream.write(f"[rank {rank}, {self.job.host_of(rank)}] {text}\n")
+        stream.flush()
+
+    def why_end(self) -> str | None:
+        """Why the attempt is to be torn down now; None while it may go on."""
+        now = time.monotonic()
+        for index, host in enumerate(self.job.hosts):
+            if index not in self._heard:
+                if now - self._began > _START_S:
+                    return self._end(f"{host}: its agent did not start in {_START_S:.0f} s")
+            elif now - self._heard[index] > SILENT_S and not self._has_ended(index):
+                return self._end(f"{host}: does not answer any more")
+        if self._failed_at is not None and now - self._failed_at > _AFTER_FAILURE_S:
+            return self._end("")
+        if self._heard and now - self._moved_at > self.timeout_s + _HANG_GRACE_S:
+            return self._end(f"no worker has gone on for {self.timeout_s:.0f} s")
+        return None
+
+    def verdict(self, code: int, said: list[str]) -> Verdict:
+        """How it ended.
+
+        Args:
+            code: The exit code of mpirun; what agents told goes first.
+            said: What mpirun and ssh themselves said.
+
+        Returns:
+            The verdict.
+        """
+        codes = {**dict(self._failing), **self._ends}
+        if len(self._ends) == self.job.world_size and not any(codes.values()):
+            return Verdict(0)
+        if self.requests and codes and not self._torn_down:
+            return Verdict(self._code_of_stop(codes))
+        if self._torn_down and not self._failing and "gone on" not in self._torn_down:
+            return Verdict(_FAILURE, self._torn_down, is_worth_another=True)
+        own = [(rank, code) for rank, code in self._failing if not self._beat_of(rank).has_lost]
+        if own:
+            return self._of_worker(*min(own, key=lambda end: end[1] == -signal.SIGKILL))
+        if self._failing or "gone on" in self._torn_down:
+            return self._of_silence()
+        if self._torn_down:
+            return Verdict(_FAILURE, self._torn_down, is_worth_another=True)
+        last = " ".join(line.strip("- ") for line in said if line.strip("- "))
+        return Verdict(_FAILURE, f"mpirun ended with {code}: {last[:600]}", is_worth_another=True)
+
+    def _code_of_stop(self, codes: Mapping[int, int]) -> int:
+        for code in (_INTERRUPTED, _USER_ERROR, _FAILURE, _STOPPED):
+            if code in codes.values():
+                return code
+        return _INTERRUPTED  # killed before they listened
+
+    def _of_worker(self, rank: int, code: int) -> Verdict:
+        where = f"rank {rank} on {self.job.host_of(rank)}"
+        step = self._beat_of(rank).step
+        when = f" after step {step}" if step >= 0 else ""
+        words = tuple(self._words.get(rank, ())) if rank else ()
+        if code < 0:
+            name = signal.Signals(-code).name
+            return Verdict(_FAILURE, f"{where}: killed by {name}{when}", True, words)
+        cause = "" if code == _STOPPED else f"{where}: ended with {code}{when}"
+        return Verdict(code, cause, words=words)
+
+    def _of_silence(self) -> Verdict:
+        """All that ended did so because others were silent: one hangs, or the network does."""
+        failed = {rank for rank, _ in self._failing}
+        silent = [r for r in range(self.job.world_size) if r not in failed] or sorted(failed)
+        fewest = min(self._beat_of(rank).sums for rank in silent)
+        behind = [
+            rank
+            for rank in silent
+            if self._beat_of(rank).sums == fewest and not self._beat_of(rank).is_waiting
+        ]
+        if behind:
+            names = ", ".join(f"rank {rank} on {self.job.host_of(rank)}" for rank in behind)
+            step = max(self._beat_of(behind[0]).step, 0)
+            return Verdict(
+                _FAILURE,
+                f"{names}: did not answer for {self.timeout_s:.0f} s; last step {step}",
+            )
+        return Verdict(_FAILURE, "the connection between workers was lost", True)
+
+    def _beat_of(self, rank: int) -> Beat:
+        return self._beats.get(rank, Beat())
+
+    def _has_ended(self, index: int) -> bool:
+        first = index * self.job.workers
+        return all(rank in self._ends for rank in range(first, first + self.job.workers))
+
+    def _end(self, reason: str) -> str:
+        self._torn_down = self._torn_down or reason
+        return reason
