@@ -87,9 +87,10 @@ def test_it_is_refused_for_other_numbers_of_workers_and_with_rounded_gradients(
     _, err = process.communicate(timeout=110)
     assert process.returncode == 2
     assert "--reproducible with 3 workers: it goes with 1, 2, 4, 8, 16, 32 or 64" in err
-    outcome = program.run(tmp_path / "run", *OPTIONS, "--grad-dtype", "bf16")
-    assert outcome.code == 2
-    assert "--reproducible and --grad-dtype bf16" in outcome.err
+    for option in ("--grad-dtype bf16", "--shard-optimizer"):
+        outcome = program.run(tmp_path / "run", *OPTIONS, *option.split())
+        assert outcome.code == 2
+        assert f"--reproducible and {option}: what is rounded" in outcome.err
 
 
 def test_other_conditions_are_refused_and_the_promise_can_be_given_up(

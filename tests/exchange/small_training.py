@@ -1,6 +1,7 @@
 """A few steps of a small model with dropout, told as hashes and numbers."""
 
 import hashlib
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from demo_bert.hardware.cpu import CpuBackend
 from demo_bert.model.bert import initialise
 from demo_bert.model.heads import SequenceClassifier
 from demo_bert.optim import make_optimizer
+from demo_bert.optim.sharded import ShardedOptimizer, whole_state
 from demo_bert.tasks import load_task
 from demo_bert.training import Actions, train
 from small_run import CONFIG
@@ -28,25 +30,37 @@ SPLITS = ((10, 3), (10, 2), (11, 6))
 """Rows of a step, and of a micro-batch: 4, 5 and 2 micro-batches, the last one smaller."""
 
 
-def learn(world: World, *, split: int = 0, optimizer: str = "adamw", **how: Any) -> dict[str, Any]:
+def learn(
+    world: World,
+    *,
+    split: int = 0,
+    optimizer: str = "adamw",
+    clip_norm: float | None = 1.0,
+    **how: Any,
+) -> dict[str, Any]:
     """Trains for three steps.
 
     Args:
         world: This worker's place.
         split: Which of SPLITS.
         optimizer: Its name.
+        clip_norm: As `train`.
         **how: For `Gradients`.
 
     Returns:
-        `bits` of weights and moments, `losses`, `norms`, `weights`, and how `far` a backward pass
-        had come at each beginning of a sum: whether the last gradient was there.
+        `bits` of weights and moments, `losses`, `norms`, `weights`, `moments` on rank 0, how many
+        of them this worker `held`, bytes `sent` in a step.
     """
     model = SequenceClassifier(CONFIG, 2)
     initialise(model, initializer_range=0.2, seed=3)
     model.register_parameter("unused", nn.Parameter(torch.ones(7)))
     parameters = dict(model.named_parameters())
-    updates = make_optimizer(optimizer, parameters, weight_decay=0.1)
+    make = partial(make_optimizer, optimizer, weight_decay=0.1)
     gradients = Gradients(parameters, world, bucket_elements=600, **how)
+    is_sharded = how.get("is_sharded", False) and world.world_size > 1
+    updates: Any = (
+        ShardedOptimizer(make, parameters, gradients, world) if is_sharded else make(parameters)
+    )
     events: list[dict[str, Any]] = []
     backend = CpuBackend()
     backend.prepare()
@@ -69,7 +83,7 @@ def learn(world: World, *, split: int = 0, optimizer: str = "adamw", **how: Any)
         loss_sum=load_task("classification").loss_sum,
         schedule=lambda step: 1.0,
         peak_rate=1e-2,
-        clip_norm=1.0,
+        clip_norm=clip_norm,
         dtype="fp32",
         seed=5,
         backend=backend,
@@ -84,12 +98,16 @@ def learn(world: World, *, split: int = 0, optimizer: str = "adamw", **how: Any)
         ),
         gradients=gradients,
     )
+    state = dict(whole_state(updates))
     digest = hashlib.sha256()
-    for tensors in (model.state_dict(), updates.state):
+    for tensors in (model.state_dict(), {} if is_sharded else state):
         for name, tensor in sorted(tensors.items()):
             digest.update(name.encode() + tensor.detach().numpy().tobytes())
+    moments = [state[name].flatten() for name in sorted(state)] if world.is_first else []
     return {
         "bits": digest.hexdigest(),
+        "held": sum(tensor.numel() for tensor in updates.state.values()),
+        "moments": torch.cat(moments).tolist() if moments else None,
         "losses": [event["loss"] for event in events],
         "norms": [event["grad_norm"] for event in events],
         "sent": events[0].get("sent_bytes"),

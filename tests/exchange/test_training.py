@@ -17,6 +17,10 @@ HOW: dict[str, dict[str, Any]] = {
     "canonical": {"is_canonical": True},
     "canonical, copied": {"is_canonical": True, "as_views": False},
     "lamb": {"optimizer": "lamb"},
+    "sharded": {"is_sharded": True},
+    "sharded lamb": {"is_sharded": True, "optimizer": "lamb"},
+    "unclipped": {"clip_norm": None},
+    "sharded unclipped": {"clip_norm": None, "is_sharded": True},
     "canonical lamb": {"is_canonical": True, "optimizer": "lamb"},
 }
 
@@ -64,12 +68,16 @@ def alone() -> dict[str, list[dict[str, Any]]]:
 @pytest.mark.parametrize("size", ["2", "4"])
 @pytest.mark.parametrize("how", HOW)
 def test_all_workers_have_the_same_bits(found: list[Any], how: str, size: str) -> None:
+    own = ("held", "moments")
     for worker in found[1 : int(size)]:
-        assert worker[size][how] == found[0][size][how]
+        for mine, first in zip(worker[size][how], found[0][size][how], strict=True):
+            assert {k: v for k, v in mine.items() if k not in own} == {
+                k: v for k, v in first.items() if k not in own
+            }
 
 
 @pytest.mark.parametrize("size", ["2", "4"])
-@pytest.mark.parametrize("how", ["views", "copied", "lamb"])
+@pytest.mark.parametrize("how", ["views", "copied", "lamb", "sharded", "sharded lamb"])
 def test_many_workers_learn_what_one_learns(
     found: list[Any], alone: dict[str, Any], how: str, size: str
 ) -> None:
@@ -79,6 +87,31 @@ def test_many_workers_learn_what_one_learns(
         # Adam's first steps turn the smallest gradient into a whole step of 0.01.
         differences = [abs(a - b) for a, b in zip(many["weights"], one["weights"], strict=True)]
         assert sum(differences) / len(differences) < 1e-5
+
+
+@pytest.mark.parametrize("size", ["2", "4"])
+@pytest.mark.parametrize("how", ["sharded", "sharded lamb"])
+def test_a_worker_holds_its_share_of_the_moments_and_together_they_are_those_of_one(
+    found: list[Any], alone: dict[str, Any], how: str, size: str
+) -> None:
+    for split, one in enumerate(alone[how]):
+        held = [worker[size][how][split]["held"] for worker in found[: int(size)]]
+        assert sum(held) == one["held"]
+        assert max(held) < 1.2 * one["held"] / int(size)
+        moments = found[0][size][how][split]["moments"]
+        differences = [abs(a - b) for a, b in zip(moments, one["moments"], strict=True)]
+        assert sum(differences) / len(differences) < 1e-6
+
+
+def test_two_workers_that_divide_the_moments_have_the_bits_of_two_that_do_not(
+    found: list[Any],
+) -> None:
+    """Without clipping: the global norm of shares is rounded otherwise."""
+    for divided, whole in zip(
+        found[0]["2"]["sharded unclipped"], found[0]["2"]["unclipped"], strict=True
+    ):
+        assert divided["weights"] == whole["weights"]
+        assert divided["moments"] == whole["moments"]
 
 
 @pytest.mark.parametrize("size", ["2", "4"])

@@ -10,7 +10,6 @@ _WITHOUT_EFFECT: dict[str, tuple[object, ...]] = {
     "track": (None,),
     "compile": ("auto", "off"),
     "checkpoint_activations": (False,),
-    "shard_optimizer": (False,),
     "profile_steps": (None,),
 }
 """Option -> the values that ask for nothing that is missing."""

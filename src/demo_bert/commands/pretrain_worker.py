@@ -14,7 +14,7 @@ from demo_bert.commands.held_out import Unigram, loss_of, score, unigram_baselin
 from demo_bert.commands.pretraining_data import PretrainingData, scored_rows
 from demo_bert.commands.pretraining_plan import Phase
 from demo_bert.commands.pretraining_results import pretraining_results
-from demo_bert.commands.run_exchange import gradients_of
+from demo_bert.commands.run_exchange import summed_and_updated
 from demo_bert.commands.run_saver import RunSaver, is_due, take_up
 from demo_bert.commands.starting_weights import StartingWeights, fill_model
 from demo_bert.data.loader import ahead
@@ -26,7 +26,8 @@ from demo_bert.hardware import Backend, Dtype
 from demo_bert.model.convert import save_model_directory
 from demo_bert.model.heads import PreTrainer
 from demo_bert.model.linear import round_products
-from demo_bert.optim import make_optimizer, make_schedule
+from demo_bert.optim import make_schedule
+from demo_bert.optim.sharded import whole_state
 from demo_bert.run_directory import RunDirectory
 from demo_bert.seeds import derive
 from demo_bert.settings import TrainingSettings
@@ -92,13 +93,9 @@ class PretrainWorker:
         self.missing, self.unexpected = fill_model(self.model, start, seed=settings.seed)
         self.model.to(backend.device())
         round_products(self.model, backend.product_mode(self.dtype) == "rounded")
-        assert settings.optimizer is not None and settings.weight_decay is not None
-        self.optimizer = make_optimizer(
-            settings.optimizer,
-            dict(self.model.named_parameters()),
-            weight_decay=settings.weight_decay,
+        self.gradients, self.optimizer = summed_and_updated(
+            dict(self.model.named_parameters()), settings, world
         )
-        self.gradients = gradients_of(self.optimizer, settings, world)
 
     @property
     def num_steps(self) -> int:
@@ -391,7 +388,7 @@ class PretrainWorker:
                 "phases": self._numbers(),
             },
             model=self.model.state_dict(),
-            optimizer=self.optimizer.state,
+            optimizer=whole_state(self.optimizer),
             phase=phase.number,
         )
 

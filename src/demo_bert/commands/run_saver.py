@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from demo_bert.checkpoint import Checkpoint, Outcome, Saver
@@ -18,6 +17,7 @@ from demo_bert.errors import DemoBertError, DiskError, RunDirectoryError
 from demo_bert.hardware import Backend
 from demo_bert.hardware.cpu import CpuBackend
 from demo_bert.optim import Optimizer
+from demo_bert.optim.sharded import load_state
 from demo_bert.settings import TrainingSettings
 
 _LOG = logging.getLogger(__name__)
@@ -231,6 +231,4 @@ def take_up(
             " give the former ones, or start anew with --new"
         )
     model.load_state_dict(checkpoint.tensors("model"))
-    with torch.no_grad():
-        for name, tensor in checkpoint.tensors("optimizer").items():
-            optimizer.state[name].copy_(tensor)
+    load_state(optimizer, checkpoint.tensors("optimizer"))

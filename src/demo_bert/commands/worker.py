@@ -10,7 +10,7 @@ import numpy as np
 
 from demo_bert.checkpoint import Checkpoint
 from demo_bert.commands.finetuning_results import finetuning_results
-from demo_bert.commands.run_exchange import gradients_of
+from demo_bert.commands.run_exchange import summed_and_updated
 from demo_bert.commands.run_plan import RunPlan
 from demo_bert.commands.run_saver import RunSaver, is_due, take_up
 from demo_bert.commands.starting_weights import StartingWeights, fill_model
@@ -23,7 +23,8 @@ from demo_bert.files import write_text
 from demo_bert.hardware import Backend, Dtype
 from demo_bert.model.convert import save_model_directory
 from demo_bert.model.linear import round_products
-from demo_bert.optim import make_optimizer, make_schedule
+from demo_bert.optim import make_schedule
+from demo_bert.optim.sharded import whole_state
 from demo_bert.run_directory import RunDirectory
 from demo_bert.settings import TrainingSettings
 from demo_bert.tasks.task import Scores, Task, TaskData
@@ -74,13 +75,9 @@ class Worker:
         self.missing, self.unexpected = fill_model(self.model, start, seed=settings.seed)
         self.model.to(backend.device())
         round_products(self.model, backend.product_mode(self.dtype) == "rounded")
-        assert settings.optimizer is not None and settings.weight_decay is not None
-        self.optimizer = make_optimizer(
-            settings.optimizer,
-            dict(self.model.named_parameters()),
-            weight_decay=settings.weight_decay,
+        self.gradients, self.optimizer = summed_and_updated(
+            dict(self.model.named_parameters()), settings, world
         )
-        self.gradients = gradients_of(self.optimizer, settings, world)
         assert settings.schedule is not None
         self.schedule = make_schedule(
             settings.schedule, num_steps=plan.num_steps, warmup_steps=plan.warmup_steps
@@ -305,7 +302,7 @@ class Worker:
                 **self._numbers(),
             },
             model=self.model.state_dict(),
-            optimizer=self.optimizer.state,
+            optimizer=whole_state(self.optimizer),
         )
 
     def _numbers(self) -> dict[str, int | float]:

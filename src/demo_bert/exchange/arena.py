@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-BUCKET_ELEMENTS = 2 << 20
+from demo_bert.exchange.forecast import FULL_BUCKET
+
+BUCKET_ELEMENTS = FULL_BUCKET
 """A bucket is full with so many numbers; a larger parameter has one of its own."""
 
 _ALIGNED = 16

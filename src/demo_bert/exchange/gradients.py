@@ -30,6 +30,8 @@ class Gradients:
         dtype: In which gradients travel, "fp32" or "bf16"; they are added in float32.
         is_canonical: Whether they are added in the order of `exchange.tree`, whose result has the
             same bits for any number of workers.
+        is_sharded: Whether a worker gets the sum of its share of each bucket only, for
+            `optim.sharded`.
         bucket_elements: When a bucket is full.
 
     Raises:
@@ -44,6 +46,7 @@ class Gradients:
         as_views: bool = True,
         dtype: Literal["fp32", "bf16"] = "fp32",
         is_canonical: bool = False,
+        is_sharded: bool = False,
         bucket_elements: int = BUCKET_ELEMENTS,
     ) -> None:
         if is_canonical:
@@ -51,13 +54,15 @@ class Gradients:
         self._names, self._parameters = list(parameters), list(parameters.values())
         self._world, self._as_views, self._is_canonical = world, as_views, is_canonical
         self._is_summed = world.world_size > 1
+        self._is_sharded = is_sharded and self._is_summed
         self._has = [False] * len(self._parameters)
         self._expected = set(range(len(self._parameters)))
         if not self._is_summed and not is_canonical:
             return  # gradients are added where autograd puts them
-        self._arena = Arena(
+        self.arena = Arena(
             self._parameters, num_shares=world.world_size, bucket_elements=bucket_elements
         )
+        self._pieces = self.arena.pieces(world.rank)
         self._sum = self._sum_over_workers(dtype)
         self._branches: list[tuple[int, Tensor]] = []  # sums of lanes before this one, in the tree
         self._lane: int | None = None
@@ -71,11 +76,15 @@ class Gradients:
     def _sum_over_workers(self, dtype: str) -> BucketSum | None:
         if not self._is_summed:
             return None
-        if dtype == "bf16":
-            return SumOfShares(self._arena, self._world, dtype=torch.bfloat16)
-        if self._is_canonical:
-            return SumOfShares(self._arena, self._world, is_canonical=True)
-        return AllReduce(self._arena, self._world)
+        if dtype == "fp32" and not (self._is_canonical or self._is_sharded):
+            return AllReduce(self.arena, self._world)
+        return SumOfShares(
+            self.arena,
+            self._world,
+            dtype=torch.bfloat16 if dtype == "bf16" else torch.float32,
+            is_gathered=not self._is_sharded,
+            is_canonical=self._is_canonical,
+        )
 
     @property
     def sent_bytes(self) -> int:
@@ -104,7 +113,7 @@ class Gradients:
 
     def _set_lane_aside(self, done: int, coming: int) -> None:
         """Adds the sum of a lane to the branches that it ends, and begins another."""
-        flat = self._arena.flat
+        flat = self.arena.flat
         for index in range(len(self._parameters)):
             self._fill(index)
         while self._branches and is_closer(self._branches[-1][0], done, than=coming):
@@ -126,7 +135,7 @@ class Gradients:
         self._expected = {index for index, has in enumerate(self._has) if has} or self._expected
         if isinstance(self._sum, SumOfShares):
             self._sum.present = min(num_in_step, self._world.world_size)
-        while self._next < len(self._arena.buckets):
+        while self._next < len(self.arena.buckets):
             self._start(self._next)
 
     def has(self) -> list[bool]:
@@ -151,9 +160,9 @@ class Gradients:
             if not is_there:
                 parameter.grad = None
             elif self._as_views or parameter.grad is None:
-                parameter.grad = self._arena.views[index]
+                parameter.grad = self.arena.views[index]
             else:
-                parameter.grad.copy_(self._arena.views[index])
+                parameter.grad.copy_(self.arena.views[index])
 
     def drop(self) -> None:
         """Forgets all gradients; the next step begins."""
@@ -167,8 +176,18 @@ class Gradients:
         self._checks.clear()
         self._awaited = [
             {index for index in bucket.members if index in self._expected}
-            for bucket in self._arena.buckets
+            for bucket in self.arena.buckets
         ]
+
+    def _own(self) -> dict[int, Tensor]:
+        """The gradients that this worker has the sums of: place of the parameter -> numbers."""
+        if not self._is_sharded:
+            return {i: p.grad for i, p in enumerate(self._parameters) if p.grad is not None}
+        return {
+            piece.index: self.arena.flat[piece.start : piece.end]
+            for piece in self._pieces
+            if self._parameters[piece.index].grad is not None
+        }
 
     def norm(self) -> float:
         """The global norm of the gradients.
@@ -176,10 +195,14 @@ class Gradients:
         Returns:
             0 where there are none.
         """
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
-        if not gradients:
-            return 0.0
-        return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
+        own = list(self._own().values())
+        norm = 0.0
+        if own:
+            norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(own))))
+        if not self._is_sharded:
+            return norm
+        (squares,) = sum_numbers([norm * norm], self._world, self.arena.flat.device)
+        return math.sqrt(squares)
 
     def scale(self, factor: float) -> None:
         """Multiplies all gradients.
@@ -187,19 +210,20 @@ class Gradients:
         Args:
             factor: By what.
         """
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
-        torch._foreach_mul_(gradients, factor)
+        torch._foreach_mul_(list(self._own().values()), factor)
 
     def broken(self) -> str | None:
-        """The first parameter whose gradient is not finite.
+        """The first parameter whose gradient is not finite; all workers ask together.
 
         Returns:
             Its name, or None.
         """
-        for name, parameter in zip(self._names, self._parameters, strict=True):
-            if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
-                return name
-        return None
+        flags = [0.0] * len(self._parameters)
+        for index, gradient in self._own().items():
+            flags[index] = float(not bool(torch.isfinite(gradient).all()))
+        if self._is_sharded:
+            flags = sum_numbers(flags, self._world, self.arena.flat.device)
+        return next((name for name, flag in zip(self._names, flags, strict=True) if flag), None)
 
     def broken_ranks(self) -> list[int]:
         """The workers whose own gradients were not finite; all workers ask together.
@@ -211,7 +235,7 @@ class Gradients:
             return [0]
         is_mine = not all(math.isfinite(float(check)) for check in self._checks)
         flags = [float(is_mine and rank == self._world.rank) for rank in self._ranks()]
-        summed = sum_numbers(flags, self._world, self._arena.flat.device)
+        summed = sum_numbers(flags, self._world, self.arena.flat.device)
         return [rank for rank, flag in enumerate(summed) if flag] or [0]
 
     def _ranks(self) -> range:
@@ -222,10 +246,10 @@ class Gradients:
         self._has[index] = True
         if self._as_views:
             self._fill(index)
-            parameter.grad = self._arena.views[index]
+            parameter.grad = self.arena.views[index]
         if not self._is_last:
             return
-        number = self._arena.bucket_of[index]
+        number = self.arena.bucket_of[index]
         assert number >= self._next, "a gradient came after its bucket was sent"
         self._awaited[number].discard(index)
         while self._next < len(self._awaited) and not self._awaited[self._next]:
@@ -233,7 +257,7 @@ class Gradients:
 
     def _fill(self, index: int) -> None:
         """Brings the arena's place of a parameter up to its gradient."""
-        gradient, view = self._parameters[index].grad, self._arena.views[index]
+        gradient, view = self._parameters[index].grad, self.arena.views[index]
         if gradient is None:
             view.zero_()
         elif gradient is not view:
@@ -242,10 +266,10 @@ class Gradients:
     def _start(self, number: int) -> None:
         """Sends a bucket on its way; all workers send them in the same order."""
         self._next = number + 1
-        bucket = self._arena.buckets[number]
+        bucket = self.arena.buckets[number]
         for index in bucket.members:
             self._fill(index)
-        flat = self._arena.flat[bucket.start : bucket.end]
+        flat = self.arena.flat[bucket.start : bucket.end]
         for _, branch in reversed(self._branches):
             flat.add_(branch[bucket.start : bucket.end])
         if self._sum is not None:

@@ -6,6 +6,7 @@ done by plain operations. State is named tensors, as AdamW's.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,6 +15,22 @@ from torch.optim.adamw import adamw
 from demo_bert.optim.groups import decays, num_parts
 
 _FUSED = ("cpu", "cuda")
+
+
+class Shares(Protocol):
+    """What LAMB asks where its parameters are pieces of tensors that are divided among workers."""
+
+    def parts(self, name: str, piece: Tensor) -> list[tuple[int, Tensor]]:
+        """The published tensors that a piece has numbers of: place in the parameter, numbers."""
+        ...
+
+    def norms(self, keys: Sequence[tuple[str, int]], numbers: Sequence[Tensor]) -> Tensor:
+        """Norms of whole tensors; all workers ask together, each for those it has numbers of."""
+        ...
+
+    def global_norm(self, numbers: Sequence[Tensor]) -> Tensor:
+        """The norm of all workers' numbers; all workers ask together."""
+        ...
 
 
 class Lamb:
@@ -61,6 +78,8 @@ class Lamb:
             for moment in ("exp_avg", "exp_avg_sq")
         }
         """Named moments, float32; a checkpoint copies into and out of these tensors."""
+        self.shares: Shares | None = None
+        """Where the parameters are pieces of tensors; None: they are whole."""
 
     @torch.no_grad()
     def step(self, learning_rate: float, step: int) -> None:
@@ -72,12 +91,12 @@ class Lamb:
                 of pre-training) it counts from 0 again, though the moments stay.
         """
         present = [name for name, weight in self.parameters.items() if weight.grad is not None]
-        if not present:
+        if not present and self.shares is None:
             return
         self._normalise([g for name in present if (g := self.parameters[name].grad) is not None])
         # On a CPU one tensor at a time stays in the cache; elsewhere few large kernels are better.
-        device = self.parameters[present[0]].device.type
-        groups = [[name] for name in present] if device == "cpu" else [present]
+        is_each = self.shares is None and self.parameters[present[0]].device.type == "cpu"
+        groups = [[name] for name in present] if is_each else [present]
         for names in groups:
             self._update(names, learning_rate, step=step)
 
@@ -85,9 +104,13 @@ class Lamb:
         """Scales all gradients down to the largest global norm that is allowed."""
         if self.max_norm is None:
             return
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(gradients))))
+        if self.shares is None:
+            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(gradients))))
+        else:
+            norm = self.shares.global_norm(gradients)
         factor = (self.max_norm / norm).clamp(max=1.0)  # a norm of 0 gives infinity, and so 1
-        torch._foreach_mul_(list(gradients), factor)
+        if gradients:
+            torch._foreach_mul_(list(gradients), factor)
 
     def _update(self, names: Sequence[str], learning_rate: float, *, step: int) -> None:
         weights = [self.parameters[name] for name in names]
@@ -100,21 +123,42 @@ class Lamb:
                 alpha=-self._weight_decay,
             )
         scaled = [place for place, name in enumerate(names) if self._has_ratio[name]]
-        if scaled:
-            # Query, key and value are one tensor here and three in the published models.
-            chosen, sizes = (
-                [part for at in scaled for part in tensors[at].chunk(num_parts(names[at]))]
-                for tensors in (directions, weights)
-            )
-            norms = torch.stack(torch._foreach_norm(sizes))
-            lengths = torch.stack(torch._foreach_norm(chosen))
+        if scaled or self.shares is not None:
+            chosen_names = [names[place] for place in scaled]
+            keys, chosen = self._parts(chosen_names, [directions[place] for place in scaled])
+            _, sizes = self._parts(chosen_names, [weights[place] for place in scaled])
+            norms, lengths = self._norms(keys, sizes), self._norms(keys, chosen)
             ratios = torch.where((norms > 0) & (lengths > 0), norms / lengths, 1.0)
-            torch._foreach_mul_(chosen, list(ratios.unbind()))
-        torch._foreach_add_(weights, directions, alpha=learning_rate)
+            if chosen:
+                torch._foreach_mul_(chosen, list(ratios.unbind()))
+        if names:
+            torch._foreach_add_(weights, directions, alpha=learning_rate)
+
+    def _parts(
+        self, names: Sequence[str], tensors: Sequence[Tensor]
+    ) -> tuple[list[tuple[str, int]], list[Tensor]]:
+        """Query, key and value are one tensor here and three in the published models."""
+        parts = [
+            ((name, place), part)
+            for name, tensor in zip(names, tensors, strict=True)
+            for place, part in (
+                enumerate(tensor.chunk(num_parts(name)))
+                if self.shares is None
+                else self.shares.parts(name, tensor)
+            )
+        ]
+        return [key for key, _ in parts], [part for _, part in parts]
+
+    def _norms(self, keys: Sequence[tuple[str, int]], tensors: Sequence[Tensor]) -> Tensor:
+        if self.shares is not None:
+            return self.shares.norms(keys, tensors)
+        return torch.stack(torch._foreach_norm(list(tensors)))
 
     def _directions(self, names: Sequence[str], step: int) -> list[Tensor]:
         """Adam's bias-corrected way down for each tensor; moments are brought up to date."""
         weights = [self.parameters[name] for name in names]
+        if not weights:
+            return []
         gradients = [weight.grad for weight in weights if weight.grad is not None]
         first = [self.state[f"exp_avg.{name}"] for name in names]
         second = [self.state[f"exp_avg_sq.{name}"] for name in names]
