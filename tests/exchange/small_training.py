@@ -12,6 +12,7 @@ from demo_bert.data.loader import micro_batches
 from demo_bert.data.packing import Example
 from demo_bert.distributed import World
 from demo_bert.exchange import Gradients
+from demo_bert.hardware.backend import Dtype
 from demo_bert.hardware.cpu import CpuBackend
 from demo_bert.model.bert import initialise
 from demo_bert.model.heads import SequenceClassifier
@@ -36,6 +37,7 @@ def learn(
     split: int = 0,
     optimizer: str = "adamw",
     clip_norm: float | None = 1.0,
+    compute: Dtype = "fp32",
     **how: Any,
 ) -> dict[str, Any]:
     """Trains for three steps.
@@ -45,6 +47,7 @@ def learn(
         split: Which of SPLITS.
         optimizer: Its name.
         clip_norm: As `train`.
+        compute: The compute type.
         **how: For `Gradients`.
 
     Returns:
@@ -84,7 +87,7 @@ def learn(
         schedule=lambda step: 1.0,
         peak_rate=1e-2,
         clip_norm=clip_norm,
-        dtype="fp32",
+        dtype=compute,
         seed=5,
         backend=backend,
         world=world,

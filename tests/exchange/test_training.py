@@ -19,8 +19,8 @@ HOW: dict[str, dict[str, Any]] = {
     "lamb": {"optimizer": "lamb"},
     "sharded": {"is_sharded": True},
     "sharded lamb": {"is_sharded": True, "optimizer": "lamb"},
-    "unclipped": {"clip_norm": None},
-    "sharded unclipped": {"clip_norm": None, "is_sharded": True},
+    "unclipped": {"clip_norm": None, "compute": "bf16"},
+    "sharded unclipped": {"clip_norm": None, "compute": "bf16", "is_sharded": True},
     "canonical lamb": {"is_canonical": True, "optimizer": "lamb"},
 }
 

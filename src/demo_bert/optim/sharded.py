@@ -76,6 +76,8 @@ class ShardedOptimizer:
             pending.append(begin_gather(whole, self._flat[start:end]))
         for each in pending:
             each.wait()
+        # Autograd does not see that the parameters' memory changed; layers keep narrow copies.
+        torch.autograd.graph.increment_version(list(self.parameters.values()))
 
     @torch.no_grad()
     def whole_state(self) -> dict[str, Tensor]:
