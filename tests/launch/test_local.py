@@ -91,6 +91,15 @@ def test_two_workers_learn_what_one_learns(program: Program, tmp_path: Path) -> 
     results = read_json(tmp_path / "two" / "results.json")
     assert (results["world_size"], results["status"]) == (2, "complete")
     assert results["global_batch_size"] == 10
+    exchange = {k: results["throughput"][k] for k in ("sent_bytes_per_step", "exchange_fraction")}
+    (steps,) = {event["sent_bytes"] for event in events(tmp_path / "two", "step")}
+    assert exchange["sent_bytes_per_step"] == steps
+    assert 0 < exchange["exchange_fraction"] < 1
+    words = f"{100 * exchange['exchange_fraction']:.1f} %"
+    assert f"{words} of the time waiting for gradients" in answer.stdout
+    page = (tmp_path / "two" / "report.html").read_text(encoding="utf-8")
+    assert f"<dt>of the time waiting for gradients</dt><dd>{words}</dd>" in page
+    assert "sent_bytes_per_step" not in read_json(tmp_path / "one" / "results.json")["throughput"]
     logs = {path.name for path in (tmp_path / "two" / "logs").iterdir()}
     assert logs == {"rank-0.log", "rank-1.log"}
     assert str(odd) in read_json(tmp_path / "two" / "run.json")["data"]["source"]

@@ -91,6 +91,18 @@ def _throughput(
         "real_tokens_per_s": sum(event["tokens"] for event in counted) / seconds,
         "model_flops_utilisation": utilisation,
         "steps_left_out": len(steps) - len(counted),
+        **_exchange(counted, seconds),
+    }
+
+
+def _exchange(steps: Sequence[Mapping[str, Any]], seconds: float) -> dict[str, Any]:
+    """What the sum of gradients over workers cost; nothing where there was one worker."""
+    if "sent_bytes" not in steps[-1]:
+        return {}
+    waited_s = sum(event["parts_s"]["communication"] for event in steps)
+    return {
+        "sent_bytes_per_step": steps[-1]["sent_bytes"],
+        "exchange_fraction": waited_s / seconds,
     }
 
 

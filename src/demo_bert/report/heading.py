@@ -192,6 +192,12 @@ def _tiles(run: Run) -> str:
     if "model_flops_utilisation" in throughput:
         used = finite(throughput["model_flops_utilisation"])
         tiles.append(("unknown" if used is None else f"{100 * used:.1f} %", "of peak FLOP/s"))
+    sent, waited = (
+        finite(throughput.get(key)) for key in ("sent_bytes_per_step", "exchange_fraction")
+    )
+    if sent is not None and waited is not None:
+        tiles.append((f"{sent / 1e6:,.3g} MB", "a step sent by each worker"))
+        tiles.append((f"{100 * waited:.1f} %", "of the time waiting for gradients"))
     wall_s = finite(run.results.get("wall_s"))
     if wall_s is not None:
         tiles.append((wording.duration(wall_s), "wall time"))

@@ -68,6 +68,12 @@ def _work(results: Mapping[str, object]) -> str:
         value = finite(throughput.get(key))
         if value is not None:
             rates.append(f"{wording.rate(value)} {unit}")
+    sent, waited = (
+        finite(throughput.get(key)) for key in ("sent_bytes_per_step", "exchange_fraction")
+    )
+    if sent is not None and waited is not None:
+        rates.append(f"{sent / 1e6:,.3g} MB a step sent by each worker")
+        rates.append(f"{100 * waited:.1f} % of the time waiting for gradients")
     done = "" if steps is None else wording.count(steps, "step")
     spent = "" if wall_s is None else f" in {wording.duration(wall_s)}"
     pace = f"  ({', '.join(rates)})" if rates else ""
