@@ -73,15 +73,15 @@ def _step(worker: str, gigabits: int, bytes_each: int, count: int) -> StepForeca
         model = PreTrainer(config)
     flops_per_s, bytes_per_s = WORKERS[worker]
     forward = pretraining_flops(config, [LENGTH] * MICRO_BATCH, MASKED * MICRO_BATCH) / flops_per_s
-    sizes = [parameter.numel() for parameter in model.parameters()]
+    total = sum(parameter.numel() for parameter in model.parameters())
     work = Work(
         num_micro_batches=-(-GLOBAL_BATCH // MICRO_BATCH),
         micro_step_s=TRAINING_FACTOR * forward,
         backward_s=(TRAINING_FACTOR - 1) * forward,
-        update_s=UPDATE_BYTES * sum(sizes) / bytes_per_s,
+        update_s=UPDATE_BYTES * total / bytes_per_s,
     )
     return forecast(
-        sizes,
+        total,
         work,
         num_workers=count,
         link=Link(gigabits * 125e6, LATENCY_S),

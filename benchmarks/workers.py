@@ -173,7 +173,7 @@ def _forecast_ms(
         update_s=base["optimizer"] / 1e3,
     )
     found = forecast(
-        [parameter.numel() for parameter in model.parameters()],
+        sum(parameter.numel() for parameter in model.parameters()),
         work,
         num_workers=workers,
         link=Link(network.bytes_per_s, LATENCY_S),

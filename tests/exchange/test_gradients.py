@@ -63,9 +63,9 @@ def test_gradients_of_all_micro_batches_travel_once_and_in_the_last_backward(
             model(1.0 + index).backward()
             assert (sent == []) == (index < 4)
         assert under_way == [0, 0, 2], "not while the backward pass goes on"
-        assert len(sent) == 3, "weights 3 and 2 fill a bucket, 1 and 0 have what follows"
+        assert len(sent) == 7, "weights 3 and 2 fill a bucket each, 1 and 0 have what follows"
         gradients.launch(num_in_step=6)
-        assert len(sent) == 3
+        assert len(sent) == 7
         gradients.finish(gradients.has())
         for number, weight in enumerate(model.weights):
             assert weight.grad is not None
@@ -95,7 +95,7 @@ def test_a_worker_without_a_micro_batch_adds_zeros(sent: list[int]) -> None:
         gradients.drop()
         sent.clear()
         gradients.launch(1)
-        assert len(sent) == 3 and gradients.has() == [False] * 4
+        assert len(sent) == 7 and gradients.has() == [False] * 4
         gradients.finish([True, True, True, False])
         assert [None if w.grad is None else int(w.grad.count_nonzero()) for w in model.weights] == [
             *(0, 0, 0, None)
@@ -112,11 +112,11 @@ def test_what_got_no_gradient_in_the_step_before_is_not_waited_for(sent: list[in
         model(1.0, chosen=(0, 1, 2)).backward()
         seen.append(len(sent))
         gradients.launch(2)
-        assert len(sent) == 3, step
+        assert len(sent) == 7, step
         gradients.finish(gradients.has())
         assert model.weights[3].grad is None
         gradients.drop()
-    assert seen == [0, 3, 3]
+    assert seen == [0, 7, 7]
     gradients.expect_all()
     gradients.before_backward(0, is_last=True)
     model(1.0).backward()
@@ -143,15 +143,17 @@ def test_norm_scale_and_the_first_broken_gradient() -> None:
 @pytest.mark.parametrize("shares", [1, 2, 3, 8])
 def test_every_number_lies_in_one_share_of_one_worker(shares: int) -> None:
     parameters = [torch.arange(float(math.prod(size))).reshape(size) for size in SIZES]
-    arena = Arena(parameters, num_shares=shares, bucket_elements=32)
+    arena = Arena(parameters, num_shares=shares, bucket_elements=16)
     for view, parameter in zip(arena.views, parameters, strict=True):
         view.copy_(parameter + 1)
-    found: list[list[float]] = [[] for _ in SIZES]
+    found: list[list[tuple[int, list[float]]]] = [[] for _ in SIZES]
     for rank in range(shares):
         for piece in arena.pieces(rank):
-            assert piece.first == len(found[piece.index])
-            found[piece.index] += arena.flat[piece.start : piece.end].tolist()
-    assert found == [(parameter + 1).flatten().tolist() for parameter in parameters]
+            numbers = arena.flat[piece.start : piece.end].tolist()
+            found[piece.index] += [(piece.first, numbers)]
+    whole = [[x for _, numbers in sorted(pieces) for x in numbers] for pieces in found]
+    assert whole == [(parameter + 1).flatten().tolist() for parameter in parameters]
+    assert max(map(len, arena.buckets_of)) > 1, "no parameter lies in two buckets"
     covered = [number for bucket in arena.buckets for number in range(bucket.start, bucket.end)]
     assert covered == list(range(arena.flat.numel()))
     assert all((bucket.end - bucket.start) % shares == 0 for bucket in arena.buckets)

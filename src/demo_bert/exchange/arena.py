@@ -13,7 +13,7 @@ from torch import Tensor
 from demo_bert.exchange.forecast import FULL_BUCKET
 
 BUCKET_ELEMENTS = FULL_BUCKET
-"""A bucket is full with so many numbers; a larger parameter has one of its own."""
+"""Numbers of a bucket; a parameter may lie in several."""
 
 _ALIGNED = 16
 """Numbers between which parameters and shares begin: a line of the cache."""
@@ -26,7 +26,7 @@ class Bucket:
     Attributes:
         start: Its first number in the arena.
         end: The one after its last; the size is a multiple of the shares' number.
-        members: Places of its parameters among all.
+        members: Places among all of the parameters that have numbers in it.
     """
 
     start: int
@@ -57,7 +57,7 @@ class Arena:
     Args:
         parameters: In the model's order, all on one device.
         num_shares: Workers; every bucket is divided evenly among them.
-        bucket_elements: When a bucket is full.
+        bucket_elements: Numbers of a bucket, rounded up to whole shares.
     """
 
     def __init__(
@@ -68,26 +68,31 @@ class Arena:
         bucket_elements: int = BUCKET_ELEMENTS,
     ) -> None:
         self.num_shares = num_shares
-        starts = [0] * len(parameters)
-        self.bucket_of = [0] * len(parameters)
-        self.buckets: list[Bucket] = []
-        first = end = 0
-        members: list[int] = []
-        for index in reversed(range(len(parameters))):
-            starts[index] = end
-            end += _rounded_up(parameters[index].numel(), _ALIGNED)
-            members.append(index)
-            self.bucket_of[index] = len(self.buckets)
-            if end - first >= bucket_elements or index == 0:
-                end = first + _rounded_up(end - first, _ALIGNED * num_shares)
-                self.buckets.append(Bucket(first, end, tuple(members)))
-                first = end
-                members.clear()
-        device = parameters[0].device if parameters else None
-        self.starts = starts
+        self.starts = [0] * len(parameters)
         self.sizes = [parameter.numel() for parameter in parameters]
-        self.flat = torch.zeros(end, device=device)
+        end = 0
+        for index in reversed(range(len(parameters))):
+            self.starts[index] = end
+            end += _rounded_up(self.sizes[index], _ALIGNED)
+        unit = _ALIGNED * num_shares
+        end, full = _rounded_up(end, unit), _rounded_up(bucket_elements, unit)
+        self.buckets = [
+            self._bucket(start, min(end, start + full)) for start in range(0, end, full)
+        ]
+        self.buckets_of: list[list[int]] = [[] for _ in parameters]
+        for number, bucket in enumerate(self.buckets):
+            for index in bucket.members:
+                self.buckets_of[index].append(number)
+        self.flat = torch.zeros(end, device=parameters[0].device if parameters else None)
         self.views = self.views_of(self.flat, parameters)
+
+    def _bucket(self, start: int, end: int) -> Bucket:
+        members = [
+            index
+            for index, (first, size) in enumerate(zip(self.starts, self.sizes, strict=True))
+            if first < end and first + size > start
+        ]
+        return Bucket(start, end, tuple(members))
 
     def views_of(self, flat: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
         """The parameters' places in a tensor of the arena's shape.
@@ -124,14 +129,15 @@ class Arena:
             rank: The worker.
 
         Returns:
-            At most one for each parameter, in the parameters' order.
+            In the parameters' order; at most one for each bucket that a parameter lies in.
         """
         found: list[Piece] = []
         for index, (start, size) in enumerate(zip(self.starts, self.sizes, strict=True)):
-            begin, end = self.share(self.buckets[self.bucket_of[index]], rank)
-            low, high = max(begin, start), min(end, start + size)
-            if low < high:
-                found.append(Piece(index, low - start, low, high))
+            for number in self.buckets_of[index]:
+                begin, end = self.share(self.buckets[number], rank)
+                low, high = max(begin, start), min(end, start + size)
+                if low < high:
+                    found.append(Piece(index, low - start, low, high))
         return found
 
 

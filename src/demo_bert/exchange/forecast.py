@@ -10,7 +10,6 @@ A ring enters and leaves every host once, so workers that share a host share not
 Standard library alone.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 FULL_BUCKET = 2 << 20
@@ -72,7 +71,7 @@ class StepForecast:
 
 
 def forecast(
-    sizes: Sequence[int],
+    num_parameters: int,
     work: Work,
     *,
     num_workers: int,
@@ -84,7 +83,7 @@ def forecast(
     """The time of a step.
 
     Args:
-        sizes: Numbers of each parameter, in the model's order, the embeddings first.
+        num_parameters: Numbers of the model.
         work: What is to be done.
         num_workers: W.
         link: Between neighbours of the ring.
@@ -98,18 +97,18 @@ def forecast(
     Example:
         >>> work = Work(8, micro_step_s=1.0, backward_s=0.6, update_s=0.1)
         >>> gigabit = Link(bytes_per_s=125e6, latency_s=1e-4)
-        >>> found = forecast([25_000_000], work, num_workers=4, link=gigabit, is_overlapped=False)
+        >>> found = forecast(25_000_000, work, num_workers=4, link=gigabit, is_overlapped=False)
         >>> round(found.exchange_s, 2), round(found.step_s, 2), found.sent_bytes
-        (1.2, 3.3, 150000000.0)
+        (1.21, 3.31, 150000000.0)
     """
     rounds = -(-work.num_micro_batches // num_workers)
     share = 2 * (num_workers - 1) / num_workers
-    buckets = bucket_sizes(sizes)
+    buckets = bucket_sizes(num_parameters)
     costs = [
         share * numbers * bytes_each / link.bytes_per_s + 2 * (num_workers - 1) * link.latency_s
         for numbers in buckets
     ]
-    made_in_step = max(1, sum(buckets) - num_embeddings)
+    made_in_step = max(1, num_parameters - num_embeddings)
     now = made = 0
     for numbers, cost in zip(buckets, costs, strict=True):
         made += numbers
@@ -120,29 +119,22 @@ def forecast(
         exchange_s=sum(costs),
         waited_s=max(0.0, now - work.backward_s) if is_overlapped else sum(costs),
         update_s=work.update_s,
-        sent_bytes=share * sum(buckets) * bytes_each,
+        sent_bytes=share * num_parameters * bytes_each,
     )
 
 
-def bucket_sizes(sizes: Sequence[int], *, full: int = FULL_BUCKET) -> list[int]:
-    """How parameters are gathered to buckets, in the order in which these set off.
+def bucket_sizes(total: int, *, full: int = FULL_BUCKET) -> list[int]:
+    """The buckets that all gradients are cut into.
 
     Args:
-        sizes: Numbers of each parameter, in the model's order.
-        full: When a bucket is full.
+        total: Numbers of the model.
+        full: Of a bucket.
 
     Returns:
         Numbers of each bucket.
 
     Example:
-        >>> bucket_sizes([9, 2, 3, 4], full=5)
-        [7, 11]
+        >>> bucket_sizes(18, full=5)
+        [5, 5, 5, 3]
     """
-    buckets: list[int] = []
-    filled = 0
-    for size in reversed(sizes):
-        filled += size
-        if filled >= full:
-            buckets.append(filled)
-            filled = 0
-    return [*buckets, filled] if filled else buckets
+    return [min(full, total - start) for start in range(0, total, full)]

@@ -32,7 +32,7 @@ class Gradients:
             same bits for any number of workers.
         is_sharded: Whether a worker gets the sum of its share of each bucket only, for
             `optim.sharded`.
-        bucket_elements: When a bucket is full.
+        bucket_elements: Numbers of a bucket.
 
     Raises:
         UsageError: The canonical order is asked for, and there are not 1, 2, 4, ... workers.
@@ -179,15 +179,15 @@ class Gradients:
             for bucket in self.arena.buckets
         ]
 
-    def _own(self) -> dict[int, Tensor]:
-        """The gradients that this worker has the sums of: place of the parameter -> numbers."""
+    def _own(self) -> list[tuple[int, Tensor]]:
+        """The gradients that this worker has the sums of: place of the parameter, numbers."""
         if not self._is_sharded:
-            return {i: p.grad for i, p in enumerate(self._parameters) if p.grad is not None}
-        return {
-            piece.index: self.arena.flat[piece.start : piece.end]
+            return [(i, p.grad) for i, p in enumerate(self._parameters) if p.grad is not None]
+        return [
+            (piece.index, self.arena.flat[piece.start : piece.end])
             for piece in self._pieces
             if self._parameters[piece.index].grad is not None
-        }
+        ]
 
     def norm(self) -> float:
         """The global norm of the gradients.
@@ -195,7 +195,7 @@ class Gradients:
         Returns:
             0 where there are none.
         """
-        own = list(self._own().values())
+        own = [gradient for _, gradient in self._own()]
         norm = 0.0
         if own:
             norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(own))))
@@ -210,7 +210,7 @@ class Gradients:
         Args:
             factor: By what.
         """
-        torch._foreach_mul_(list(self._own().values()), factor)
+        torch._foreach_mul_([gradient for _, gradient in self._own()], factor)
 
     def broken(self) -> str | None:
         """The first parameter whose gradient is not finite; all workers ask together.
@@ -219,8 +219,8 @@ class Gradients:
             Its name, or None.
         """
         flags = [0.0] * len(self._parameters)
-        for index, gradient in self._own().items():
-            flags[index] = float(not bool(torch.isfinite(gradient).all()))
+        for index, gradient in self._own():
+            flags[index] += float(not bool(torch.isfinite(gradient).all()))
         if self._is_sharded:
             flags = sum_numbers(flags, self._world, self.arena.flat.device)
         return next((name for name, flag in zip(self._names, flags, strict=True) if flag), None)
@@ -249,9 +249,9 @@ class Gradients:
             parameter.grad = self.arena.views[index]
         if not self._is_last:
             return
-        number = self.arena.bucket_of[index]
-        assert number >= self._next, "a gradient came after its bucket was sent"
-        self._awaited[number].discard(index)
+        for number in self.arena.buckets_of[index]:
+            assert number >= self._next, "a gradient came after its bucket was sent"
+            self._awaited[number].discard(index)
         while self._next < len(self._awaited) and not self._awaited[self._next]:
             self._start(self._next)
 
@@ -268,7 +268,8 @@ class Gradients:
         self._next = number + 1
         bucket = self.arena.buckets[number]
         for index in bucket.members:
-            self._fill(index)
+            if number == self.arena.buckets_of[index][0]:  # others of its buckets come later
+                self._fill(index)
         flat = self.arena.flat[bucket.start : bucket.end]
         for _, branch in reversed(self._branches):
             flat.add_(branch[bucket.start : bucket.end])

@@ -45,10 +45,14 @@ class ShardedOptimizer:
         for weight, view in zip(weights, self._arena.views_of(self._flat, weights), strict=True):
             view.copy_(weight.data)
             weight.data = view
-        names = list(self.parameters)
-        self._pieces = {names[piece.index]: piece for piece in self._arena.pieces(world.rank)}
+        self._names = list(self.parameters)
+        # Keys end in the parameter's name, by which decay and parts are told.
+        self._pieces = {
+            f"{piece.first}.{self._names[piece.index]}": piece
+            for piece in self._arena.pieces(world.rank)
+        }
         self._shares = {
-            name: self._flat[piece.start : piece.end] for name, piece in self._pieces.items()
+            key: self._flat[piece.start : piece.end] for key, piece in self._pieces.items()
         }
         self._inner = make(self._shares)
         if isinstance(self._inner, Lamb):
@@ -64,10 +68,10 @@ class ShardedOptimizer:
             learning_rate: Of this step.
             step: Updates before this one, from 0.
         """
-        for name, piece in self._pieces.items():
-            is_there = self.parameters[name].grad is not None
+        for key, piece in self._pieces.items():
+            is_there = self.parameters[self._names[piece.index]].grad is not None
             gradient = self._arena.flat[piece.start : piece.end]
-            self._shares[name].grad = gradient if is_there else None
+            self._shares[key].grad = gradient if is_there else None
         self._inner.step(learning_rate, step)
         pending = []
         for bucket in self._arena.buckets:
@@ -91,8 +95,8 @@ class ShardedOptimizer:
         for moment in sorted({key.split(".", 1)[0] for key in self.state}):
             flat = torch.zeros(self._flat.numel() if self._world.is_first else 0)
             own = torch.zeros_like(self._flat)
-            for name, piece in self._pieces.items():
-                own[piece.start : piece.end] = self.state[f"{moment}.{name}"]
+            for key, piece in self._pieces.items():
+                own[piece.start : piece.end] = self.state[f"{moment}.{key}"]
             for bucket in self._arena.buckets:
                 start, end = self._arena.share(bucket, self._world.rank)
                 whole = torch.empty_like(own[bucket.start : bucket.end])
@@ -111,31 +115,36 @@ class ShardedOptimizer:
         Args:
             tensors: As `whole_state` gives them, or an optimizer that is not sharded.
         """
-        for key, mine in self.state.items():
-            piece = self._pieces[key.split(".", 1)[1]]
-            mine.copy_(tensors[key].reshape(-1)[piece.first : piece.first + len(mine)])
+        for name, mine in self.state.items():
+            moment, key = name.split(".", 1)
+            piece = self._pieces[key]
+            whole = tensors[f"{moment}.{self._names[piece.index]}"].reshape(-1)
+            mine.copy_(whole[piece.first : piece.first + len(mine)])
 
     def parts(self, name: str, piece: Tensor) -> list[tuple[int, Tensor]]:
         """See `optim.lamb.Shares.parts`."""
-        first, count = self._pieces[name].first, num_parts(name)
-        size = self.parameters[name].numel() // count
-        found = []
+        place, count = self._pieces[name], num_parts(name)
+        size = self._arena.sizes[place.index] // count
+        found: list[tuple[int, Tensor]] = []
         for part in range(count):
-            start, end = part * size - first, (part + 1) * size - first
+            start, end = part * size - place.first, (part + 1) * size - place.first
             if start < len(piece) and end > 0:
                 found.append((part, piece[max(0, start) : end]))
         return found
 
     def norms(self, keys: Sequence[tuple[str, int]], numbers: Sequence[Tensor]) -> Tensor:
         """See `optim.lamb.Shares.norms`."""
-        squares = dict.fromkeys(
-            ((name, part) for name in self.parameters for part in range(num_parts(name))), 0.0
-        )
-        for key, norm in zip(keys, torch._foreach_norm(list(numbers)), strict=True):
-            squares[key] = float(norm) ** 2
+        squares = {
+            (index, part): 0.0
+            for index, name in enumerate(self._names)
+            for part in range(num_parts(name))
+        }
+        places = [(self._pieces[key].index, part) for key, part in keys]
+        for place, norm in zip(places, torch._foreach_norm(list(numbers)), strict=True):
+            squares[place] += float(norm) ** 2
         summed = sum_numbers(list(squares.values()), self._world, self._flat.device)
         whole = dict(zip(squares, summed, strict=True))
-        return torch.tensor([math.sqrt(whole[key]) for key in keys], device=self._flat.device)
+        return torch.tensor([math.sqrt(whole[p]) for p in places], device=self._flat.device)
 
     def global_norm(self, numbers: Sequence[Tensor]) -> Tensor:
         """See `optim.lamb.Shares.global_norm`."""
