@@ -32,8 +32,8 @@ from typing import Any, cast
 from demo_bert.data.loader import micro_batches
 from demo_bert.data.packing import Example
 from demo_bert.distributed import join, leave, place, wait_for_all
-from demo_bert.exchange import Gradients
 from demo_bert.exchange.forecast import Link, Work, forecast
+from demo_bert.exchange.gradients import Gradients
 from demo_bert.hardware import Dtype, select
 from demo_bert.model.bert import BertConfig, initialise
 from demo_bert.model.linear import round_products

@@ -20,7 +20,7 @@ from demo_bert.data.loader import MicroBatch
 from demo_bert.data.packing import Batch
 from demo_bert.distributed import World, sum_numbers
 from demo_bert.errors import TrainingError
-from demo_bert.exchange import Gradients
+from demo_bert.exchange.gradients import Gradients
 from demo_bert.hardware.backend import Backend, Dtype
 from demo_bert.losses import PER_MASKED_TOKEN
 from demo_bert.optim import Optimizer, Schedule

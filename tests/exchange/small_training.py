@@ -11,7 +11,7 @@ from torch import nn
 from demo_bert.data.loader import micro_batches
 from demo_bert.data.packing import Example
 from demo_bert.distributed import World
-from demo_bert.exchange import Gradients
+from demo_bert.exchange.gradients import Gradients
 from demo_bert.hardware.backend import Dtype
 from demo_bert.hardware.cpu import CpuBackend
 from demo_bert.model.bert import initialise

@@ -6,7 +6,7 @@ import pytest
 
 from demo_bert.distributed import World
 from demo_bert.errors import UsageError
-from demo_bert.exchange import Gradients
+from demo_bert.exchange.gradients import Gradients
 from exchange.small_training import learn
 from exchange.workers import answers
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from demo_bert.distributed import World
 from demo_bert.errors import UsageError
-from demo_bert.exchange import Gradients
+from demo_bert.exchange.gradients import Gradients
 from demo_bert.optim import Optimizer, make_optimizer
 from demo_bert.optim.sharded import ShardedOptimizer
 from demo_bert.settings import TrainingSettings

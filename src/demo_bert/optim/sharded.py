@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from demo_bert.distributed import World, begin_gather, sum_numbers
-from demo_bert.exchange import Gradients
+from demo_bert.exchange.gradients import Gradients
 from demo_bert.optim.groups import num_parts
 from demo_bert.optim.lamb import Lamb
 
