@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from demo_bert.distributed import Pending, World
+from demo_bert.exchange import sums
 from demo_bert.exchange.arena import Arena
-from demo_bert.exchange.gradients import Gradients, sums
+from demo_bert.exchange.gradients import Gradients
 
 SIZES = ((40, 3), (7,), (30,), (5, 5))
 
