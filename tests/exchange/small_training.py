@@ -11,6 +11,7 @@ from torch import nn
 from demo_bert.data.loader import micro_batches
 from demo_bert.data.packing import Example
 from demo_bert.distributed import World
+from demo_bert.errors import TrainingError
 from demo_bert.exchange.gradients import Gradients
 from demo_bert.hardware.backend import Dtype
 from demo_bert.hardware.cpu import CpuBackend
@@ -38,6 +39,7 @@ def learn(
     optimizer: str = "adamw",
     clip_norm: float | None = 1.0,
     compute: Dtype = "fp32",
+    poisoned: int | None = None,
     **how: Any,
 ) -> dict[str, Any]:
     """Trains for three steps.
@@ -48,6 +50,7 @@ def learn(
         optimizer: Its name.
         clip_norm: As `train`.
         compute: The compute type.
+        poisoned: The worker whose second backward pass makes a gradient that is not finite.
         **how: For `Gradients`.
 
     Returns:
@@ -68,7 +71,10 @@ def learn(
     backend = CpuBackend()
     backend.prepare()
     rows, micro = SPLITS[split]
-    train(
+    if poisoned == world.rank:
+        _poison(model)
+    run = partial(
+        train,
         model,
         updates,
         batches=micro_batches(
@@ -101,6 +107,11 @@ def learn(
         ),
         gradients=gradients,
     )
+    error = None
+    try:
+        run()
+    except TrainingError as caught:
+        error = str(caught)
     state = dict(whole_state(updates))
     digest = hashlib.sha256()
     for tensors in (model.state_dict(), {} if is_sharded else state):
@@ -111,9 +122,27 @@ def learn(
         "bits": digest.hexdigest(),
         "held": sum(tensor.numel() for tensor in updates.state.values()),
         "moments": torch.cat(moments).tolist() if moments else None,
-        "losses": [event["loss"] for event in events],
-        "norms": [event["grad_norm"] for event in events],
+        "losses": [event["loss"] for event in events if "loss" in event],
+        "norms": [event["grad_norm"] for event in events if "loss" in event],
         "sent": events[0].get("sent_bytes"),
+        "error": error,
+        "faults": [
+            {key: event[key] for key in ("step", "tensor", "rank")}
+            for event in events
+            if "tensor" in event
+        ],
         "unused": parameters["unused"].tolist(),
         "weights": torch.cat([p.detach().flatten() for p in parameters.values()]).tolist(),
     }
+
+
+def _poison(model: nn.Module) -> None:
+    """Makes a value of a gradient infinite in the second backward pass."""
+    passes = 0
+
+    def hook(gradient: torch.Tensor) -> torch.Tensor:
+        nonlocal passes
+        passes += 1
+        return gradient * torch.inf if passes == 2 else gradient
+
+    dict(model.named_parameters())["bert.layers.0.attention.qkv.weight"].register_hook(hook)

@@ -1,5 +1,7 @@
 """The same training by 1, 2 and 4 workers, however gradients are summed: real processes, gloo."""
 
+import json
+import math
 from typing import Any
 
 import pytest
@@ -22,6 +24,10 @@ HOW: dict[str, dict[str, Any]] = {
     "unclipped": {"clip_norm": None, "compute": "bf16"},
     "sharded unclipped": {"clip_norm": None, "compute": "bf16", "is_sharded": True},
     "canonical lamb": {"is_canonical": True, "optimizer": "lamb"},
+    "poisoned": {"poisoned": 1},
+    "poisoned bf16": {"poisoned": 1, "dtype": "bf16"},
+    "poisoned sharded": {"poisoned": 1, "is_sharded": True},
+    "poisoned canonical": {"poisoned": 1, "is_canonical": True},
 }
 
 PROGRAM = """
@@ -52,8 +58,6 @@ print(json.dumps(found))
 @pytest.fixture(scope="module")
 def found() -> list[dict[str, Any]]:
     """What each of four workers found; the first two have also been alone with each other."""
-    import json
-
     return answers(PROGRAM, json.dumps(HOW), count=4)
 
 
@@ -120,7 +124,7 @@ def test_gradients_in_the_buckets_and_beside_them_are_the_same(found: list[Any],
 
 
 @pytest.mark.parametrize("size", ["2", "4"])
-@pytest.mark.parametrize("how", [name for name in HOW if "canonical" in name])
+@pytest.mark.parametrize("how", [name for name in HOW if name.startswith("canonical")])
 def test_the_canonical_order_gives_the_same_bits_for_any_number_of_workers(
     found: list[Any], alone: dict[str, Any], how: str, size: str
 ) -> None:
@@ -148,6 +152,22 @@ def test_gradients_that_travel_in_bf16_stay_near_and_are_half_the_bytes(
 def test_what_no_worker_uses_is_left_as_it_is(found: list[Any], alone: dict[str, Any]) -> None:
     for results in (alone, found[0]["2"], found[0]["4"]):
         assert {tuple(each["unused"]) for runs in results.values() for each in runs} == {(1.0,) * 7}
+
+
+@pytest.mark.parametrize("size", ["2", "4"])
+@pytest.mark.parametrize("how", [name for name in HOW if "poisoned" in name])
+def test_a_gradient_that_is_not_finite_on_one_worker_stops_all_before_the_update(
+    found: list[Any], how: str, size: str
+) -> None:
+    # 10 rows in micro-batches of 3: with two workers the second has two in a step, with four one.
+    step = {"2": 1, "4": 2}[size]
+    for worker in found[: int(size)]:
+        result = worker[size][how][0]
+        assert len(result["losses"]) == step - 1
+        name = "bert.layers.0.attention.qkv.weight"
+        assert result["faults"] == [{"step": step, "tensor": f"gradient of {name}", "rank": 1}]
+        assert f"step {step}: the gradient of {name} is not finite" in result["error"]
+        assert all(math.isfinite(weight) for weight in result["weights"])
 
 
 @pytest.mark.parametrize("size", [3, 5, 6, 12, 128])
