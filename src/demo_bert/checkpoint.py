@@ -31,6 +31,7 @@ from demo_bert.files import sha256_of, sync_directory, write_text
 
 _NAME = re.compile(r"step-\d+")
 _PARTS = ("model", "optimizer")
+_DAMAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -318,7 +319,7 @@ def _verified(path: Path) -> Checkpoint:
         }
         if manifest.pop("sha256") != _digest(manifest):
             raise ValueError("it is not what was saved")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, *_DAMAGE) as error:
         raise RunDirectoryError(f"{path}: damaged (manifest.json: {error})") from error
     if path.name != f"step-{step}" or set(expected) != {f"{part}.safetensors" for part in _PARTS}:
         raise RunDirectoryError(f"{path}: damaged (its manifest is of another checkpoint)")
@@ -386,5 +387,5 @@ def _kept_for_good(paths: Sequence[Path], every: Duration | None) -> set[Path]:
 def _saved_at(path: Path) -> float:
     try:
         return float(json.loads((path / "manifest.json").read_text("utf-8"))["saved_at"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, *_DAMAGE):
         return -math.inf

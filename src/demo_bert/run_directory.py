@@ -118,7 +118,7 @@ def _read_object(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise DiskError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunDirectoryError(f"{path}: damaged ({error})") from error
     if not isinstance(value, dict):
         raise RunDirectoryError(f"{path}: damaged (not a JSON object)")

@@ -317,7 +317,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: {_NO_STORE}") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(
             f"{path / MANIFEST_NAME}: damaged ({error}); prepare the store again"
         ) from error

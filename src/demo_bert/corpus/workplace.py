@@ -126,6 +126,6 @@ def _read(path: Path) -> dict[str, Any] | None:
         value = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunDirectoryError(f"{path}: damaged ({error}); remove {path.parent}") from error
     return value if isinstance(value, dict) else None

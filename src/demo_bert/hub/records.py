@@ -78,7 +78,7 @@ def _path(kind: str, name: str) -> Path:
 def _read(path: Path) -> dict[str, str]:
     try:
         record = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return {str(k): str(v) for k, v in record.items()} if isinstance(record, dict) else {}
 

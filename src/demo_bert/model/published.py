@@ -164,7 +164,7 @@ def _agreeing(name: str, directory: Path) -> Path:
             for key, value in SIZES[name].config.items()
             if key in given and given[key] != value
         ]
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ModelError(f"{path}: is not a configuration in JSON ({error})") from error
     if differing:
         raise ModelError(f"{path}: not that of {name}: {', '.join(differing)}")

@@ -149,7 +149,7 @@ def _toml(text: str, path: Path) -> object:
 
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: no valid TOML: {error}") from error
 
 
@@ -158,7 +158,7 @@ def _yaml(text: str, path: Path) -> object:
 
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # the 99th of a month, say
         raise UsageError(f"{path}: no valid YAML: {' '.join(str(error).split())}") from error
 
 

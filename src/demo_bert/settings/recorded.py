@@ -76,7 +76,7 @@ def read_recorded(run_dir: Path) -> dict[str, object] | None:
         return None
     except OSError as error:
         raise RunDirectoryError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunDirectoryError(
             f"{path}: damaged; the settings of the run cannot be read, give another directory"
         ) from error

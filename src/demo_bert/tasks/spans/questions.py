@@ -199,8 +199,9 @@ def _parsed(path: Path) -> Any:
         raise DataError(
             f"{path}: {what}, at line {error.lineno}, column {error.colno}; fetch it again"
         ) from error
-    except RecursionError as error:
-        raise DataError(f"{path}: not the SQuAD layout; it is nested too deeply") from error
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, 3,000 brackets
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise DataError(f"{path}: not the SQuAD layout ({reason})") from error
 
 
 def _articles_of_parquet(path: Path) -> list[Any]:
