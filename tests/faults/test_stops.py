@@ -48,11 +48,11 @@ CHAINS: dict[str, tuple[Request, ...]] = {
         ("evaluating", None),
     ),
     "prepare": (
+        ("making", None),
         ("making", TERM),
         ("making", INT),
         ("making", USR1),
         ("starting", TERM),
-        ("making", None),
     ),
 }
 """One request after the other, each to the run that goes on; with 3 in a download 24."""

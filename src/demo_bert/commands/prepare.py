@@ -53,7 +53,9 @@ def run(settings: PrepareSettings, origins: Mapping[str, Origin], argv: Sequence
     Raises:
         DemoBertError: As the table in `errors.py` says.
     """
-    limit = settings.max_time.seconds if settings.max_time else None
+    from demo_bert.launchers import is_worker
+
+    limit = settings.max_time.seconds if settings.max_time and not is_worker() else None
     try:
         with StopRequests(limit, is_at_once=True):
             _run(settings, origins)

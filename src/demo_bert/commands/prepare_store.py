@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from demo_bert.commands.prepare_sources import recipe_of
@@ -11,7 +12,7 @@ from demo_bert.corpus.forecast import Forecast, forecast
 from demo_bert.corpus.making import Progress, make_store
 from demo_bert.corpus.recipe import Recipe
 from demo_bert.corpus.store import TokenStore
-from demo_bert.launchers import place, prepare
+from demo_bert.launchers import World, place, prepare
 from demo_bert.report import wording
 from demo_bert.report.console import say
 from demo_bert.settings import PrepareSettings
@@ -37,24 +38,31 @@ def run(settings: PrepareSettings) -> None:
     recipe = recipe_of(settings)
     # A launcher starts as many workers as there are to be.
     workers = num_workers(settings.workers) if world.world_size == 1 else 1
-    limit = settings.max_time.seconds if settings.max_time else None
-    # A worker alone ends where it stands; several tell each other.
-    with StopRequests(limit, is_at_once=world.world_size == 1) as stops:
-        if settings.dry_run:
-            say(_forecast_lines(forecast(recipe, num_workers=workers), path))
-            return
-        if world.is_first:
-            _announce(path, recipe, workers * world.world_size)
+    if settings.dry_run:
+        say(_forecast_lines(forecast(recipe, num_workers=workers), path))
+        return
+    if world.is_first:
+        _announce(path, recipe, workers * world.world_size)
+    with _stop_requests(settings, world) as stops:
         store = make_store(
             path,
             recipe,
             num_workers=workers,
-            stop_reason=lambda: stops.reason,
+            stop_reason=lambda: stops.reason if stops else None,
             report=_ProgressLines() if world.is_first else _nothing,
             world=world,
         )
     if world.is_first:
         say(_summary(store, path))
+
+
+def _stop_requests(
+    settings: PrepareSettings, world: World
+) -> AbstractContextManager[StopRequests | None]:
+    """Notes requests where several workers tell each other; one alone ends where it stands."""
+    if world.world_size == 1:
+        return nullcontext()
+    return StopRequests(settings.max_time.seconds if settings.max_time else None)
 
 
 def num_workers(wanted: int | str | None) -> int:
