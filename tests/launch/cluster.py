@@ -6,6 +6,7 @@ for `private`, which is a directory of its own on each, and for the home. A furt
 where commands are invoked.
 """
 
+import itertools
 import json
 import os
 import shutil
@@ -187,6 +188,7 @@ SMALL = ("--device", "cpu", "--sample", "-b", "4", "-s", "32", "-i", "4", "--log
 OVERFIT = ("pretraining", "-d", "fp32", "-m", "tiny", "-t", "overfit", "--device", "cpu")
 
 _HERE = 100
+_NUMBERS = itertools.count()
 _LIST = """
 import glob, json
 found = {}
@@ -209,8 +211,9 @@ print(json.dumps(found))
 def cluster(directory: Path, num_hosts: int) -> Iterator[Cluster]:
     """Brings hosts up, and takes them down with all that runs on them."""
     directory.mkdir(parents=True, exist_ok=True)
-    tag = f"db{os.getpid() % 100_000}"
-    network = f"10.{64 + os.getpid() % 64}.{os.getpid() // 64 % 256}"
+    number = next(_NUMBERS)
+    tag = f"d{os.getpid() % 100_000}{'abcdefgh'[number % 8]}"
+    network = f"10.{64 + os.getpid() % 64}.{(os.getpid() // 64 + 37 * number) % 256}"
     numbers = [*range(1, num_hosts + 1), _HERE]
     made = Cluster(directory, tag, network, [f"{network}.{n}" for n in numbers[:-1]])
     _make_keys(made, numbers)
@@ -336,7 +339,7 @@ def _must(*argv: str) -> None:
 def finished(process: "subprocess.Popen[str]", code: int = 0) -> tuple[str, str]:
     """What an ended program said."""
     try:
-        out, err = process.communicate(timeout=150)
+        out, err = process.communicate(timeout=240)
     finally:
         process.kill()
     assert process.returncode == code, err

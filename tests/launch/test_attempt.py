@@ -132,3 +132,16 @@ def test_what_mpirun_said_is_told_where_no_worker_was_started() -> None:
 
 def test_a_second_attempt_says_why() -> None:
     assert dataclasses.replace(JOB, attempt=1, cause="two: gone").as_dict()["cause"] == "two: gone"
+
+
+def test_a_host_whose_agent_died_is_the_cause_and_not_its_workers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lost = [beat(rank, 7, 30, lost=1) for rank in (0, 1)]
+    failing = [{"kind": "failing", "rank": rank, "code": 1} for rank in (0, 1)]
+    made = told(beat(2, 7, 29), *lost, *failing)
+    later = time.monotonic() + 9
+    monkeypatch.setattr(attempts.time, "monotonic", lambda: later)
+    made.take(beat(0, 7, 30, lost=1))
+    assert made.why_end() == "two: does not answer any more"
+    assert made.verdict(1, []).is_worth_another

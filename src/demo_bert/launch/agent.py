@@ -119,6 +119,7 @@ class _Agent:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            process_group=0,  # mpirun signals the agent's whole group
             preexec_fn=partial(_as_worker, cores),
         )
 

@@ -18,6 +18,7 @@ _LOG = logging.getLogger(__name__)
 SILENT_S = 20.0
 """After this long without a word a host counts as lost; agents speak every 2 s."""
 
+_SILENT_AFTER_FAILURE_S = 8.0
 _START_S = 60.0
 _AFTER_FAILURE_S = 20.0
 _HANG_GRACE_S = 15.0
@@ -65,7 +66,8 @@ class Attempt:
         self._ends: dict[int, int] = {}
         self._beats: dict[int, Beat] = {}
         self._words: dict[int, deque[str]] = {}
-        self._torn_down = ""
+        self._torn_down = False
+        self._lost_host = ""
         self._partial: dict[tuple[int, bool], str] = {}
 
     def take(self, record: Mapping[str, Any]) -> None:
@@ -122,17 +124,21 @@ class Attempt:
     def why_end(self) -> str | None:
         """Why the attempt is to be torn down now; None while it may go on."""
         now = time.monotonic()
+        # Where workers miss one another, a silent host is soon the reason.
+        patience_s = SILENT_S if self._failed_at is None else _SILENT_AFTER_FAILURE_S
         for index, host in enumerate(self.job.hosts):
-            if index not in self._heard:
-                if now - self._began > _START_S:
-                    return self._end(f"{host}: its agent did not start in {_START_S:.0f} s")
-            elif now - self._heard[index] > SILENT_S and not self._has_ended(index):
-                return self._end(f"{host}: does not answer any more")
-        if self._failed_at is not None and now - self._failed_at > _AFTER_FAILURE_S:
-            return self._end("")
-        if self._heard and now - self._moved_at > self.timeout_s + _HANG_GRACE_S:
-            return self._end(f"no worker has gone on for {self.timeout_s:.0f} s")
-        return None
+            if index not in self._heard and now - self._began > _START_S:
+                self._lost_host = f"{host}: its agent did not start in {_START_S:.0f} s"
+            elif index in self._heard and not self._has_ended(index):
+                if now - self._heard[index] > patience_s:
+                    self._lost_host = f"{host}: does not answer any more"
+        reason = self._lost_host or None
+        if reason is None and self._failed_at and now - self._failed_at > _AFTER_FAILURE_S:
+            reason = "some of them failed"
+        if reason is None and self._heard and now - self._moved_at > self.timeout_s + _HANG_GRACE_S:
+            reason = f"none has gone on for {self.timeout_s:.0f} s"
+        self._torn_down = self._torn_down or reason is not None
+        return reason
 
     def verdict(self, code: int, said: list[str]) -> Verdict:
         """How it ended.
@@ -149,15 +155,13 @@ class Attempt:
             return Verdict(0)
         if self.requests and codes and not self._torn_down:
             return Verdict(self._code_of_stop(codes))
-        if self._torn_down and not self._failing and "gone on" not in self._torn_down:
-            return Verdict(_FAILURE, self._torn_down, is_worth_another=True)
         own = [(rank, code) for rank, code in self._failing if not self._beat_of(rank).has_lost]
         if own:
             return self._of_worker(*min(own, key=lambda end: end[1] == -signal.SIGKILL))
-        if self._failing or "gone on" in self._torn_down:
+        if self._lost_host:
+            return Verdict(_FAILURE, self._lost_host, is_worth_another=True)
+        if self._failing or self._torn_down:
             return self._of_silence()
-        if self._torn_down:
-            return Verdict(_FAILURE, self._torn_down, is_worth_another=True)
         last = " ".join(line.strip("- ") for line in said if line.strip("- "))
         return Verdict(_FAILURE, f"mpirun ended with {code}: {last[:600]}", is_worth_another=True)
 
@@ -203,7 +207,3 @@ class Attempt:
     def _has_ended(self, index: int) -> bool:
         first = index * self.job.workers
         return all(rank in self._ends for rank in range(first, first + self.job.workers))
-
-    def _end(self, reason: str) -> str:
-        self._torn_down = self._torn_down or reason
-        return reason

@@ -311,7 +311,7 @@ def _attempt(job: Job, hosts: Hosts, *, timeout_s: float, state: _State) -> Verd
                     else:
                         attempt.take(record)
                 if (reason := attempt.why_end()) is not None:
-                    _LOG.warning("ending the workers: %s", reason or "some of them failed")
+                    _LOG.warning("ending the workers: %s", reason)
                     mpirun.end()
                     for record in mpirun.records(wait_s=0.1):
                         attempt.show(record) if record["kind"] == "line" else attempt.take(record)

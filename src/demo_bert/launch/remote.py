@@ -1,5 +1,6 @@
 """Asks hosts over ssh: without questions, host keys always checked. Standard library alone."""
 
+import io
 import json
 import shlex
 import socket
@@ -163,12 +164,11 @@ class Hosts:
         """
         asked = {"cwd": self.program.cwd, "path": path, "without": list(without)}
         data = self._run(host, "pull", json.dumps(asked).encode(), timeout_s=timeout_s)
-        import io
-
         try:
-            to.mkdir(parents=True, exist_ok=True)
-            with tarfile.open(fileobj=io.BytesIO(data), mode="r|") as tar:
-                tar.extractall(to, filter="data")
+            with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+                if members := tar.getmembers():
+                    to.mkdir(parents=True, exist_ok=True)
+                    tar.extractall(to, members, filter="data")
         except (OSError, tarfile.TarError) as error:
             raise HostError(f"{host}: {path} could not be brought to {to} ({error})") from error
 
@@ -187,8 +187,6 @@ class Hosts:
         Raises:
             HostError: It failed.
         """
-        import io
-
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w") as tar:
             for file in files:
