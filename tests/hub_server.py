@@ -17,7 +17,9 @@ LARGE_BYTES = 1000
 _FILE = re.compile(
     r"/(?P<data>datasets/)?(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)"
 )
-_ABOUT = re.compile(r"/api/models/(?P<repo>[^/]+/[^/]+)(?:/revision/(?P<revision>.+))?")
+_ABOUT = re.compile(
+    r"/api/(?:models|datasets)/(?P<repo>[^/]+/[^/]+)(?:/revision/(?P<revision>.+))?"
+)
 
 
 @dataclass
@@ -142,6 +144,13 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
                 self._send(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
             elif data is None:
                 self._send(404, b"{}", {"X-Error-Code": "EntryNotFound"})
+            elif (
+                body
+                and "Range" in self.headers
+                and repository.behaviour == "elsewhere"
+                and hub.storage
+            ):
+                self._send(302, b"", {"Location": hub.storage.address + self.path})
             elif body:
                 self._download(repository, match["path"], data)
             else:
@@ -160,22 +169,23 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
                 self._send(200, data, headers, body=False)
 
         def _download(self, repository: Repository, path: str, data: bytes) -> None:
-            start = 0
-            if wanted := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
+            start, end = 0, len(data)
+            if wanted := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
                 start = int(wanted[1])
+                end = min(int(wanted[2] or end) + 1, end)
             if repository.behaviour == "wrong" and len(data) >= LARGE_BYTES:
                 data = bytes(len(data))
             headers = {"X-Repo-Commit": repository.commit, "ETag": f'"{sha256(data)}"'}
-            if start:
-                headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+            if wanted:
+                headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(data)}"
             self._stop_at = None
             if len(data) >= LARGE_BYTES and repository.behaviour == "broken":
                 self._stop_at = 0
             elif path not in repository.cut_already and repository.behaviour in ("cut", "stall"):
                 repository.cut_already.add(path)
                 if len(data) >= LARGE_BYTES:
-                    self._stop_at = len(data) // 2
-            self._send(206 if start else 200, data[start:], headers)
+                    self._stop_at = (end - start) // 2
+            self._send(206 if wanted else 200, data[start:end], headers)
             if self._stop_at is not None:
                 self.close_connection = True
                 if repository.behaviour == "stall":

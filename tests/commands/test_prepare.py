@@ -66,15 +66,13 @@ def test_verify_and_inspect_answer_for_a_store(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("", "without a source (Wikipedia through the hub) is not here yet"),
-        ("--text {text} --vocab train", "--vocab train: is not here yet"),
         ("--text {text} --cased", "--cased: the standard uncased vocabulary has no upper case"),
         ("--text {text} --books {text}", "comes twice"),
         ("--wikipedia {text}", "is no Wikipedia dump"),
         ("--jsonl {text}", "no line is a JSON object with one of text, content"),
         ("--parquet {text}", "cannot be read as Parquet"),
     ],
-    ids=["no-source", "train", "cased", "twice", "no-dump", "no-json", "no-parquet"],
+    ids=["cased", "twice", "no-dump", "no-json", "no-parquet"],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(
     text: Path,
@@ -132,6 +130,33 @@ def test_a_trained_vocabulary_serves_a_store(
     manifest = json.loads((tmp_path / "s" / "manifest.json").read_text("utf-8"))
     assert manifest["vocabulary"]["do_lower_case"] is False
     assert manifest["unknown_fraction"] == 0
+
+
+def test_a_store_trains_its_own_vocabulary_and_keeps_it(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "s"
+    command = ["prepare", "--text", str(text), "--vocab", "train", "--size", "120", "--cased"]
+    assert main([*command, "-o", str(store), "-v", "1"]) == 0
+    manifest = json.loads((store / "manifest.json").read_text("utf-8"))
+    entries = (store / "vocab.txt").read_text("utf-8").splitlines()
+    assert manifest["vocabulary"]["size"] == len(entries) <= 120
+    assert manifest["vocabulary"]["do_lower_case"] is False
+    assert "The" in entries
+    assert "--vocab train --size 120 --cased" in manifest["command"]
+    assert sorted(os.listdir(store)) == ["manifest.json", "shard-00000.bin", "vocab.txt"]
+    capsys.readouterr()
+    assert main([*command, "-o", str(store), "-v", "1"]) == 0
+    out, err = capsys.readouterr()
+    assert "60 sentences" in out
+    assert "trains a vocabulary" not in err
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "letter.txt").write_text("dear")
+    assert main([*command, "-o", str(mine)]) == 2
+    assert os.listdir(mine) == ["letter.txt"]
+    assert main([*command, "-o", str(tmp_path / "dry"), "--dry-run"]) == 0
+    assert not (tmp_path / "dry").exists()
 
 
 def test_an_extended_vocabulary_keeps_its_ids_and_adds_the_most_useful_words(

@@ -5,12 +5,17 @@ import logging
 import shlex
 from pathlib import Path
 
+from demo_bert.corpus import hub_text
 from demo_bert.corpus.recipe import Recipe
-from demo_bert.corpus.sources import SOURCES
+from demo_bert.corpus.sources import OPTIONS
 from demo_bert.corpus.store import id_dtype_of
+from demo_bert.corpus.vocabulary_training import train
+from demo_bert.corpus.workplace import Workplace
 from demo_bert.errors import ModelError, UsageError
+from demo_bert.files import write_text
 from demo_bert.model.published import find_model
 from demo_bert.model.vocabulary import (
+    SPECIAL_TOKENS,
     STANDARD_VOCABULARY,
     CaseRules,
     build_tokenizer,
@@ -26,23 +31,23 @@ _TRAIN = "train"
 
 
 def inputs_of(settings: PrepareSettings) -> tuple[tuple[str, Path], ...]:
-    """The sources that were given.
+    """The sources that were given; without any, Wikipedia and books on the hub.
 
     Args:
         settings: As resolved.
 
     Returns:
-        Kind and path of each.
+        Kind and path, or name on the hub, of each.
 
     Raises:
-        UsageError: There are none, or one comes twice.
+        UsageError: One comes twice.
+        NetworkError: The hub was needed and failed or cannot be reached.
+        DataError: The hub does not have Wikipedia in this language.
     """
-    found = [(kind, Path(one)) for kind in SOURCES for one in getattr(settings, kind) or ()]
+    found = [(kind, Path(one)) for kind in OPTIONS for one in getattr(settings, kind) or ()]
     if not found:
-        raise UsageError(
-            "prepare without a source (Wikipedia through the hub) is not here yet; give one or more"
-            f" of {', '.join(f'--{kind}' for kind in SOURCES)}"
-        )
+        noted = Workplace(Path(settings.output_dir)).hub_inputs if settings.output_dir else []
+        return tuple(noted or hub_text.inputs_of(settings.language))
     seen: dict[Path, str] = {}
     for kind, path in found:
         before = seen.setdefault(path.resolve(), kind)
@@ -61,12 +66,16 @@ def recipe_of(settings: PrepareSettings) -> Recipe:
         The recipe.
 
     Raises:
-        UsageError: There is no source, or an option is not here yet.
+        UsageError: A source comes twice.
+        DataError: A source cannot be read or has no text.
         ModelError: The vocabulary is missing or damaged, or its case is another.
         NetworkError: A model's files could not be fetched.
     """
     inputs = inputs_of(settings)
-    vocabulary, case_rules, name = read_named_vocabulary(settings)
+    if settings.vocab == _TRAIN:
+        vocabulary, case_rules, name = _trained(settings, inputs)
+    else:
+        vocabulary, case_rules, name = read_named_vocabulary(settings)
     rules = dataclasses.asdict(case_rules)
     tokenizer = build_tokenizer(vocabulary, **rules)
     return Recipe(
@@ -92,15 +101,9 @@ def read_named_vocabulary(settings: PrepareSettings) -> tuple[list[str], CaseRul
         Entries, rules, and the name for messages.
 
     Raises:
-        UsageError: It is to be trained, which is not here yet.
         ModelError: It is missing or damaged, or its case is another than was asked for.
         NetworkError: A model's files could not be fetched.
     """
-    if settings.vocab == _TRAIN:
-        raise UsageError(
-            "--vocab train: is not here yet; make a vocabulary with demo_bert prepare vocab, and"
-            " give its file"
-        )
     if settings.vocab is None:
         path, name = STANDARD_VOCABULARY, "the standard uncased vocabulary"
     elif Path(settings.vocab).is_file():
@@ -122,13 +125,40 @@ def read_named_vocabulary(settings: PrepareSettings) -> tuple[list[str], CaseRul
     return vocabulary, rules, name
 
 
+def _trained(
+    settings: PrepareSettings, inputs: tuple[tuple[str, Path], ...]
+) -> tuple[list[str], CaseRules, str]:
+    """A vocabulary of the text itself, kept beside the store until it is finished."""
+    assert settings.output_dir is not None  # `settings.checks`
+    rules = CaseRules(do_lower_case=not settings.cased)
+    if settings.dry_run:
+        _LOG.info("the forecast is made with the standard vocabulary; none is trained for it")
+        return read_vocabulary(STANDARD_VOCABULARY), CaseRules(do_lower_case=True), "a stand-in"
+    place = Workplace(Path(settings.output_dir))
+    place.refuse_others()
+    path = place.trained_vocabulary
+    if not path.is_file():
+        _LOG.info("trains a vocabulary of %d entries", settings.size)
+        entries = train(
+            inputs,
+            build_tokenizer(SPECIAL_TOKENS, **dataclasses.asdict(rules)),
+            size=settings.size,
+            special_tokens=SPECIAL_TOKENS,
+            announce=_LOG.info,
+        )
+        write_text(path, "".join(f"{entry}\n" for entry in entries))
+    return read_vocabulary(path), rules, "the vocabulary of this text"
+
+
 def _command(settings: PrepareSettings, inputs: tuple[tuple[str, Path], ...]) -> str:
     """The command line as far as it shapes the store."""
     words = ["demo_bert", "prepare"]
-    for kind, path in inputs:
+    for kind, path in inputs if inputs[0][0] != "hub" else ():
         words += [f"--{kind}", str(path)]
     if settings.vocab is not None:
         words += ["--vocab", settings.vocab]
+    if settings.vocab == _TRAIN:
+        words += ["--size", str(settings.size)]
     if settings.cased:
         words += ["--cased"]
     return shlex.join([*words, "--language", settings.language, "--dedupe", settings.dedupe])

@@ -111,7 +111,7 @@ def _add(sample: _Totals, facts: PartFacts, rules: Rules) -> None:
 
 def _shortened(piece: Piece, head: Path) -> tuple[Piece, float]:
     """A piece that stands for a larger one, and the bytes on disk that it is of that."""
-    if piece.kind in ("books", "parquet") or piece.num_bytes <= _SAMPLE_BYTES:
+    if piece.kind in ("books", "parquet", "hub") or piece.num_bytes <= _SAMPLE_BYTES:
         return piece, piece.num_bytes
     packing = packing_of(Path(piece.path))
     if packing is None:

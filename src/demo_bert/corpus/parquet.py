@@ -30,11 +30,11 @@ def plan(kind: str, path: Path, *, tally: Tally) -> list[Piece]:
         DataError: It is damaged, cannot be read, or has no column of text.
     """
     with _opened(path) as file:
-        _column(file, path)
+        column_of(file, path)
         if not file.metadata.num_rows:
             tally["empty files"] += 1
             return []
-        sizes = _packed_sizes(file)
+        sizes = packed_sizes(file)
     return [Piece(kind, str(path), at, at + 1, size) for at, size in enumerate(sizes)]
 
 
@@ -51,22 +51,38 @@ def read(piece: Piece, *, tally: Tally) -> Iterator[Paragraphs]:
     Raises:
         DataError: The file is damaged or cannot be read.
     """
-    import pyarrow as pa
-
     path = Path(piece.path)
     with _opened(path) as file:
-        column = _column(file, path)
-        groups = range(piece.begin, piece.end)
-        try:
-            for batch in file.iter_batches(_BATCH_ROWS, row_groups=groups, columns=[column]):
-                for text in batch.column(0).to_pylist():
-                    lines = text.splitlines() if text else []
-                    paragraphs = [stripped for line in lines if (stripped := line.strip())]
-                    if not paragraphs:
-                        tally["documents without text"] += 1
-                    yield from limited(paragraphs)
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{path}: damaged Parquet ({_first_line(error)})") from error
+        for text in texts_of(file, piece, column=column_of(file, path)):
+            lines = text.splitlines() if text else []
+            paragraphs = [stripped for line in lines if (stripped := line.strip())]
+            if not paragraphs:
+                tally["documents without text"] += 1
+            yield from limited(paragraphs)
+
+
+def texts_of(file: "ParquetFile", piece: Piece, *, column: str) -> Iterator[str | None]:
+    """The texts of a row group, some hundreds in memory at a time.
+
+    Args:
+        file: The file.
+        piece: Its `begin` and `end` are numbers of row groups.
+        column: Where the texts are.
+
+    Yields:
+        Each text.
+
+    Raises:
+        DataError: The file is damaged or cannot be read.
+    """
+    import pyarrow as pa
+
+    groups = range(piece.begin, piece.end)
+    try:
+        for batch in file.iter_batches(_BATCH_ROWS, row_groups=groups, columns=[column]):
+            yield from batch.column(0).to_pylist()
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{piece.path}: damaged Parquet ({_first_line(error)})") from error
 
 
 def _opened(path: Path) -> "ParquetFile":
@@ -81,8 +97,15 @@ def _opened(path: Path) -> "ParquetFile":
         ) from error
 
 
-def _packed_sizes(file: "ParquetFile") -> list[int]:
-    """Bytes of each row group on disk."""
+def packed_sizes(file: "ParquetFile") -> list[int]:
+    """Bytes of each row group on disk.
+
+    Args:
+        file: The file.
+
+    Returns:
+        The sizes.
+    """
     groups = [file.metadata.row_group(place) for place in range(file.metadata.num_row_groups)]
     return [
         sum(group.column(place).total_compressed_size for place in range(group.num_columns))
@@ -90,7 +113,19 @@ def _packed_sizes(file: "ParquetFile") -> list[int]:
     ]
 
 
-def _column(file: "ParquetFile", path: Path) -> str:
+def column_of(file: "ParquetFile", path: Path | str) -> str:
+    """The column that has the text.
+
+    Args:
+        file: The file.
+        path: Its name, for messages.
+
+    Returns:
+        The column's name.
+
+    Raises:
+        DataError: There is none.
+    """
     names = {field.name: str(field.type) for field in file.schema_arrow}
     for name in TEXT_COLUMNS:
         if names.get(name) in ("string", "large_string", "string_view"):

@@ -75,10 +75,20 @@ def read(piece: Piece, *, tally: Tally) -> Iterator[Paragraphs]:
             yield from _extracted(stream, tally)
         else:
             texts = (line for _, line in text_lines(stream, tally=tally))
-            yield from _one_document(piece.kind, texts, _lines(head))
+            yield from one_document(piece.kind, texts, _lines(head))
 
 
-def _one_document(kind: str, lines: Iterator[str], head: list[str]) -> Iterator[Paragraphs]:
+def one_document(kind: str, lines: Iterator[str], head: list[str]) -> Iterator[Paragraphs]:
+    """A text that is one document, in several where it is very large.
+
+    Args:
+        kind: "books": what stands before the first prose is left out; or "text".
+        lines: Of the text.
+        head: The first of them, by which it is seen whether they are hard-wrapped.
+
+    Yields:
+        Paragraphs.
+    """
     lines = (line.replace("\ufeff", "") for line in lines)
     if is_wrapped(head):
         paragraphs = joined(lines, width=width_of(head))

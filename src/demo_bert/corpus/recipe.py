@@ -110,7 +110,8 @@ def plan_of(recipe: Recipe) -> dict[str, Any]:
     return {
         **settings_of(recipe),
         "inputs": [
-            [kind, str(path), [[str(one), *_state(one)] for one in _files(path)]]
+            # What lies on the hub is named by its commit.
+            [kind, str(path), *([] if kind == "hub" else [_states(path)])]
             for kind, path in recipe.inputs
         ],
     }
@@ -133,10 +134,8 @@ def settings_of(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _files(path: Path) -> list[Path]:
-    return sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
-
-
-def _state(path: Path) -> tuple[int, int]:
-    state = path.stat()
-    return state.st_size, state.st_mtime_ns
+def _states(path: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of change of each file."""
+    files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+    states = [(str(one), one.stat()) for one in files]
+    return [(name, state.st_size, state.st_mtime_ns) for name, state in states]

@@ -16,8 +16,12 @@ SOURCES: Mapping[str, str] = {
     "text": "demo_bert.corpus.plain_text",
     "jsonl": "demo_bert.corpus.jsonl",
     "parquet": "demo_bert.corpus.parquet",
+    "hub": "demo_bert.corpus.hub_text",
 }
-"""Kind, which is the option's name as well -> its module; in the order of the store."""
+"""Kind -> its module; in the order of the store."""
+
+OPTIONS = tuple(kind for kind in SOURCES if kind != "hub")
+"""Kinds that have an option of this name."""
 
 
 def plan(inputs: Sequence[tuple[str, Path]], *, tally: Tally) -> list[Piece]:

@@ -6,8 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from demo_bert.corpus import sources
 from demo_bert.corpus.document import Tally
+from demo_bert.corpus.word_pieces import word_places
 from demo_bert.errors import DataError
 
 if TYPE_CHECKING:
@@ -16,6 +19,10 @@ if TYPE_CHECKING:
 _MOST_CHARACTERS = 1000
 _MOST_COUNTED_WORDS = 2_000_000
 _WORDS_OF_A_SIZE = 20
+_MOST_BYTES = 4 << 30
+"""On disk; more text than this changes a vocabulary little."""
+_CHARACTERS_AT_A_TIME = 1 << 20
+_PARAGRAPHS_AT_A_TIME = 2000
 
 
 def train(
@@ -165,24 +172,56 @@ def _word_counts(
     """Words of the text as the tokenizer's rules give them; the rarest are forgotten in time."""
     assert tokenizer.normalizer is not None
     assert tokenizer.pre_tokenizer is not None
-    counts: Counter[str] = Counter()
+    raw: Counter[bytes] = Counter()
     for text in _texts(inputs, announce):
-        plain = tokenizer.normalizer.normalize_str(text)
-        counts.update(word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(plain))
-        if len(counts) > _MOST_COUNTED_WORDS:
-            ranked = sorted(counts, key=lambda word: (-counts[word], word))
-            counts = Counter({word: counts[word] for word in ranked[: _MOST_COUNTED_WORDS // 2]})
+        raw.update(_counts_of(text))
+        if len(raw) > _MOST_COUNTED_WORDS:
+            ranked = sorted(raw, key=lambda word: (-raw[word], word))
+            raw = Counter({word: raw[word] for word in ranked[: _MOST_COUNTED_WORDS // 2]})
+    counts: Counter[str] = Counter()
+    for word, count in raw.items():
+        plain = tokenizer.normalizer.normalize_str(word.decode())
+        for part, _ in tokenizer.pre_tokenizer.pre_tokenize_str(plain):
+            counts[part] += count
+    return counts
+
+
+def _counts_of(text: str) -> Counter[bytes]:
+    """What stands between spaces and ASCII's marks, and how often."""
+    import pyarrow as pa
+
+    data = text.encode()
+    starts, _ = word_places(data)
+    offsets = np.append(starts, len(data)).astype(np.int32)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
+    found = pa.Array.from_buffers(pa.binary(), len(starts), buffers).value_counts()
+    words = found.field("values").to_pylist()
+    counts: Counter[bytes] = Counter()
+    for word, count in zip(words, found.field("counts").to_pylist(), strict=True):
+        counts[word.rstrip()] += count
     return counts
 
 
 def _texts(inputs: Sequence[tuple[str, Path]], announce: Callable[[str], None]) -> Iterator[str]:
+    """The text of all inputs, about a megabyte at a time; of very much, pieces spread over it."""
     tally: Tally = Counter()
     characters = 0
-    for one in inputs:
-        for piece in sources.plan([one], tally=tally):
+    planned = [(one, sources.plan([one], tally=tally)) for one in inputs]
+    num_bytes = sum(piece.num_bytes for _, pieces in planned for piece in pieces)
+    step = -(-num_bytes // _MOST_BYTES) if num_bytes else 1
+    for (kind, path), pieces in planned:
+        held: list[str] = []
+        for piece in pieces[::step]:
             for paragraphs in sources.read(piece, tally=tally):
-                characters += sum(map(len, paragraphs))
-                yield from paragraphs
-        announce(f"{one[0]} {one[1]}: read, {characters / 1e6:.3g} million characters in all")
+                held += paragraphs
+                size = sum(map(len, paragraphs))
+                characters += size
+                if size > _CHARACTERS_AT_A_TIME or len(held) > _PARAGRAPHS_AT_A_TIME:
+                    yield "\n".join(held)
+                    held = []
+        if held:
+            yield "\n".join(held)
+        share = f", one part in {step}" if step > 1 else ""
+        announce(f"{kind} {path}: read{share}, {characters / 1e6:.3g} million characters in all")
     if not characters:
         raise DataError("the sources hold no text; no vocabulary was written")

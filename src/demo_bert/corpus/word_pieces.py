@@ -77,16 +77,11 @@ class WordPieces:
 
     def _encode(self, sentences: Sequence[str]) -> Encoded:
         data = self._lines(sentences)
-        classes = np.frombuffer(data.translate(_CLASSES), np.uint8)
-        is_mark, is_word = classes == _MARK, classes == _WORD
-        is_start, is_end = is_mark | is_word, is_mark | is_word
-        is_start[1:] &= is_mark[1:] | ~is_word[:-1]
-        is_end[:-1] &= is_mark[:-1] | ~is_word[1:]
-        starts = np.flatnonzero(is_start)
+        starts, word_ends = word_places(data)
         line_ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
         words = np.diff(np.searchsorted(starts, line_ends), prepend=0, append=len(starts))
         table = self._table
-        numbers = table.numbers_of(data, starts, np.flatnonzero(is_end) + 1)
+        numbers = table.numbers_of(data, starts, word_ends)
         counts = table.counts[numbers]
         ends = np.concatenate(([0], np.cumsum(counts)))
         # Where each word's first id is in the table, less where it comes in the text.
@@ -112,6 +107,23 @@ class WordPieces:
     @property
     def _table(self) -> WordTable:
         return table_of(self._description, self._dtype)
+
+
+def word_places(data: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Where the words and marks of a text begin and end.
+
+    Args:
+        data: UTF-8; what is beyond ASCII counts as part of a word.
+
+    Returns:
+        Starts and ends, (words,) int64.
+    """
+    classes = np.frombuffer(data.translate(_CLASSES), np.uint8)
+    is_mark, is_word = classes == _MARK, classes == _WORD
+    is_start, is_end = is_mark | is_word, is_mark | is_word
+    is_start[1:] &= is_mark[1:] | ~is_word[:-1]
+    is_end[:-1] &= is_mark[:-1] | ~is_word[1:]
+    return np.flatnonzero(is_start), np.flatnonzero(is_end) + 1
 
 
 @lru_cache(maxsize=1)

@@ -40,6 +40,21 @@ class Workplace:
         return self.work / f"shard-{number:05d}.json"
 
     @property
+    def trained_vocabulary(self) -> Path:
+        """Where the vocabulary is that was trained for the store."""
+        return self.path / "vocab.txt" if self.is_finished else self.work / "trained-vocab.txt"
+
+    @property
+    def hub_inputs(self) -> list[tuple[str, Path]]:
+        """What the store, or the unfinished one, was made of on the hub, by commit."""
+        if self.is_finished:
+            manifest = _read(self.path / MANIFEST_NAME) or {}
+            noted = [(one["kind"], one["path"]) for one in manifest.get("sources", [])]
+        else:
+            noted = [(one[0], one[1]) for one in (_read(self.work / _PLAN) or {}).get("inputs", [])]
+        return [(kind, Path(name)) for kind, name in noted if kind == "hub"]
+
+    @property
     def segments(self) -> Path:
         """Where workers on other hosts read what the store is put together of."""
         return self.work / "segments.npy"
@@ -57,7 +72,7 @@ class Workplace:
             RunDirectoryError: Another process holds it, or the directory holds something else.
             DiskError: It cannot be made or written.
         """
-        self._refuse_others()
+        self.refuse_others()
         lock = self.path / _LOCK
         busy = "is making this store; wait for it or give another directory"
         with held(lock, busy=busy):
@@ -110,7 +125,12 @@ class Workplace:
         if not any(self.path.iterdir()):
             self.path.rmdir()
 
-    def _refuse_others(self) -> None:
+    def refuse_others(self) -> None:
+        """Makes sure that nothing but a store is in the directory.
+
+        Raises:
+            RunDirectoryError: Something else is.
+        """
         if not self.path.is_dir() or self.is_finished or self.work.exists():
             return
         others = [entry.name for entry in self.path.iterdir() if entry.name != _LOCK]

@@ -441,7 +441,7 @@ COMMAND_OPTIONS: tuple[Option, ...] = (
         group="what",
         metavar="N",
         parse=whole_number(100),
-        help="vocab: pieces of a trained vocabulary.",
+        help="vocab, --vocab train: pieces of a trained vocabulary.",
         default=30522,
     ),
     Option(
