@@ -11,7 +11,7 @@ from pathlib import Path
 
 from demo_bert.corpus.document import Paragraphs, Piece, Tally, ranges, whole
 from demo_bert.corpus.streams import Stream, marked_records, packing_of
-from demo_bert.corpus.wikitext import paragraphs_of
+from demo_bert.corpus.wikitext import END_SECTIONS, paragraphs_of
 from demo_bert.errors import DataError
 
 _PLAIN_RANGE_BYTES = 32 << 20
@@ -24,10 +24,11 @@ _REDIRECT_MARKUP = re.compile(r"\s*#redirect", re.IGNORECASE)
 _DISAMBIGUATION = re.compile(
     r"\{\{\s*(?:disambig\w*|dab|hndis|geodis|[\w -]+[ -]disambiguation|disambiguation[\w -]*"
     r"|human name disambig\w*|letter-number combination disambig\w*|set index article|sia"
-    r"|surname|given name|mathdab|schooldis|hospitaldis|airport disambig\w*)\s*[|}]"
-    r"|__DISAMBIG__",
+    r"|surname|given name|mathdab|schooldis|hospitaldis|airport disambig\w*)\s*[|}]",
     re.IGNORECASE,
 )
+_DISAMBIGUATION_SWITCH = "__DISAMBIG__"
+_SECTION = re.compile(r"\n==([^=\n][^\n]*?)==[ \t]*(?=\n)")
 _LIST_TITLE = re.compile(r"(?:lists? of|index of|outline of|timeline of) ", re.IGNORECASE)
 _LIST_LINE = re.compile(r"^[*#|]", re.MULTILINE)
 _LISTS_WORDS_AN_ITEM = 12
@@ -102,9 +103,9 @@ def _article(page: bytes, tally: Tally) -> Paragraphs | None:
         tally["redirects"] += 1
         return None
     markup = _decoded(text, tally)
-    name = _decoded(title[1], tally)
+    name = _resolved(_decoded(title[1], tally))
     kind = _left_out(name, markup)
-    paragraphs = None if kind else paragraphs_of(markup)
+    paragraphs = None if kind else paragraphs_of(_resolved(_without_last_sections(markup)))
     if paragraphs is not None and not paragraphs:
         kind = "pages without prose"
     if paragraphs and _is_list(name, paragraphs, markup):
@@ -128,9 +129,20 @@ def _last_text(page: bytes) -> bytes | None:
 def _left_out(title: str, markup: str) -> str | None:
     if _REDIRECT_MARKUP.match(markup):
         return "redirects"
-    if title.endswith("(disambiguation)") or _DISAMBIGUATION.search(markup):
+    is_marked = _DISAMBIGUATION_SWITCH in markup or _DISAMBIGUATION.search(markup)
+    if title.endswith("(disambiguation)") or is_marked:
         return "disambiguation pages"
     return None
+
+
+def _without_last_sections(markup: str) -> str:
+    """A page without the sections at its end that are no prose, which are much of its markup."""
+    for section in _SECTION.finditer(markup):
+        if section[1].strip().lower() in END_SECTIONS:
+            rest = _SECTION.finditer(markup, section.end())
+            if all(other[1].strip().lower() in END_SECTIONS for other in rest):
+                return markup[: section.start() + 1]
+    return markup
 
 
 def _is_list(title: str, paragraphs: Paragraphs, markup: str) -> bool:
@@ -151,7 +163,14 @@ def _decoded(data: bytes, tally: Tally) -> str:
     except UnicodeDecodeError:
         tally["pages with invalid UTF-8, whose bytes were dropped"] += 1
         text = data.decode("utf-8", "ignore")
+    return text
+
+
+def _resolved(text: str) -> str:
+    """Text with the entities of XML resolved; none of them is part of a mark of the markup."""
     if "&" not in text:
         return text
     text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", '"')
-    return text.replace("&#039;", "'").replace("&amp;", "&")
+    if "&#039;" in text:
+        text = text.replace("&#039;", "'")
+    return text.replace("&amp;", "&")

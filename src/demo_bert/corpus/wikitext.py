@@ -43,6 +43,7 @@ _BRACKET_END = re.compile(r"\s*(?:[,;]\s*)+\)")
 _EMPTY_ITEMS = re.compile(r"(?:\s*,){2,}")
 _SPACE_BEFORE = re.compile(r" +([,.;:!?)](?:\s|$))")
 _SPACED_MARKS = (" ,", " .", " ;", " :", " !", " ?", " )")
+_HOLES = ("( ", "()", "(,", "(;", "(:", "[ ", "[]")
 _SENTENCE_END = (".", "!", "?", '."', '!"', '?"')
 _LEAST_ITEM_WORDS = 8
 _MOST_PASSES = 40
@@ -202,10 +203,13 @@ def _tidied(line: str) -> str:
     """A line without the holes that markup left; each pattern runs where it can match alone."""
     if "http" in line:
         line = _BARE_ADDRESS.sub("", line)
-    line = " ".join(line.split())
+    # White space other than single spaces is no printable character.
+    if "  " in line or not line.isprintable():
+        line = " ".join(line.split())
     if "(" in line or "[" in line:
-        line = _EMPTY_BRACKETS.sub("", line)
-        line = _BRACKET_START.sub("(", line)
+        if any(map(line.__contains__, _HOLES)):
+            line = _EMPTY_BRACKETS.sub("", line)
+            line = _BRACKET_START.sub("(", line)
         if " )" in line or ",)" in line or ";)" in line:
             line = _BRACKET_END.sub(")", line)
     if ",," in line or ", ," in line:
