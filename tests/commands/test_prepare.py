@@ -1,6 +1,7 @@
 """`prepare`: what it prints, what it refuses, and how it ends."""
 
 import json
+import os
 import re
 import signal
 import subprocess
