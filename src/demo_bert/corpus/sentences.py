@@ -1,12 +1,14 @@
 """Paragraphs to sentences, by the `sentencex` library."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.metadata import version
 
 from demo_bert.corpus.document import Document
 
 SPLITTER = "sentencex"
+
+_MOST_CHARACTERS = 1 << 20
 
 
 def split(paragraphs: Sequence[str], *, language: str) -> Document:
@@ -29,10 +31,22 @@ def split(paragraphs: Sequence[str], *, language: str) -> Document:
         [
             stripped
             for paragraph in paragraphs
-            for sentence in segment(language, paragraph)
+            for part in _parts(paragraph)
+            for sentence in segment(language, part)
             if (stripped := sentence.strip())
         ]
     )
+
+
+def _parts(paragraph: str) -> Iterator[str]:
+    """A paragraph, cut at spaces where it is far longer than any text has: memory is bounded."""
+    begin = 0
+    while len(paragraph) - begin > _MOST_CHARACTERS:
+        end = paragraph.rfind(" ", begin, begin + _MOST_CHARACTERS) + 1
+        end = end if end > begin else begin + _MOST_CHARACTERS
+        yield paragraph[begin:end]
+        begin = end
+    yield paragraph[begin:] if begin else paragraph
 
 
 @cache

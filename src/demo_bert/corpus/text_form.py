@@ -15,7 +15,7 @@ wrapped: lines end where the page did, the file is a document."""
 _WRAPPED_WIDTHS = range(35, 111)
 _SLACK = 8
 _ENDS = re.compile(r"""[.!?:;]["')\]]*$""")
-_LARGEST_DOCUMENT = 32 << 20
+_LARGEST_DOCUMENT = 16 << 20
 
 
 def form_of(lines: Sequence[str]) -> Form:
@@ -125,7 +125,7 @@ def limited(paragraphs: Iterable[str]) -> Iterator[Paragraphs]:
         paragraphs: Of one document.
 
     Yields:
-        Lists of paragraphs of at most about 32 MiB, none empty.
+        Lists of paragraphs of at most about 16 MiB, none empty.
     """
     held: Paragraphs = []
     size = 0
