@@ -86,3 +86,15 @@ def test_the_narrow_copy_follows_every_change_of_the_master(name: str) -> None:
     )
     assert torch.equal(narrow(), expected)
     assert "_narrow" not in layer.state_dict()
+
+
+def test_a_narrow_copy_that_an_evaluation_made_serves_training() -> None:
+    layer = Linear(16, 5)
+    inputs = torch.randn(7, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        with torch.inference_mode():
+            layer(inputs)
+        copy = layer._narrow
+        layer(inputs).sum().backward()
+    assert layer._narrow is copy
+    assert layer.weight.grad is not None

@@ -105,10 +105,11 @@ class Linear(nn.Linear):
 
     def _narrow_weight(self) -> Tensor:
         """The bfloat16 copy, made anew where the master was written to since."""
-        weight = self.weight.detach()
-        now = (weight._version, weight.data_ptr())
+        now = (self.weight._version, self.weight.data_ptr())
         if self._narrow is None or self._narrow_of != now:
-            self._narrow, self._narrow_of = weight.bfloat16(), now
+            # Made in an evaluation, it serves the next training step as well.
+            with torch.inference_mode(False):
+                self._narrow, self._narrow_of = self.weight.detach().bfloat16(), now
         return self._narrow
 
 
