@@ -118,9 +118,12 @@ COMMANDS: dict[str, Command] = {
     "plan": Command(
         help="forecast of a training command: time, memory, disk",
         module="demo_bert.commands.plan",
-        is_delivered=False,
+        is_delivered=True,
         group="Look",
-        examples=("demo_bert plan pretraining -d bf16 -m base -v 8",),
+        examples=(
+            "demo_bert plan finetuning -d bf16 -m base -t mrpc -b 32",
+            "demo_bert plan pretraining -d bf16 -m base -v 8",
+        ),
     ),
     "doctor": Command(
         help="check of this machine and of every host",

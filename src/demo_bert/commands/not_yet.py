@@ -9,8 +9,6 @@ _WITHOUT_EFFECT: dict[str, tuple[object, ...]] = {
     "recipe": (None,),
     "track": (None,),
     "compile": ("auto", "off"),
-    "checkpoint_activations": (False,),
-    "profile_steps": (None,),
 }
 """Option -> the values that ask for nothing that is missing."""
 

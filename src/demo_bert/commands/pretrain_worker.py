@@ -7,10 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from torch import Tensor, nn
+
 from demo_bert.checkpoint import Checkpoint, newest
 from demo_bert.choices import Duration
 from demo_bert.commands.checkpoint_copies import spread
+from demo_bert.commands.forecast import Load
 from demo_bert.commands.held_out import Unigram, loss_of, score, unigram_baseline, verdict
+from demo_bert.commands.loads import phase_of, pretraining_batch, pretraining_loads
+from demo_bert.commands.memory_limits import with_smaller_micro_batches
 from demo_bert.commands.pretraining_data import PretrainingData, scored_rows
 from demo_bert.commands.pretraining_plan import Phase
 from demo_bert.commands.pretraining_results import pretraining_results
@@ -18,11 +23,13 @@ from demo_bert.commands.run_exchange import summed_and_updated
 from demo_bert.commands.run_saver import RunSaver, is_due, take_up
 from demo_bert.commands.starting_weights import StartingWeights, fill_model
 from demo_bert.data.loader import ahead
+from demo_bert.data.packing import Batch
 from demo_bert.data.pretraining import Examples, pretraining_batches
 from demo_bert.distributed import World, wait_for_all
 from demo_bert.errors import TrainingError
 from demo_bert.evaluation import EvaluationStopped
 from demo_bert.hardware import Backend, Dtype
+from demo_bert.model.bert import recompute_activations
 from demo_bert.model.convert import save_model_directory
 from demo_bert.model.heads import PreTrainer
 from demo_bert.model.linear import round_products
@@ -89,10 +96,11 @@ class PretrainWorker:
         self.examples = {p.number: data.examples(p, seed=settings.seed) for p in phases}
         self._scored = {phase.number: self._scored_examples(phase) for phase in phases}
         self._baselines: dict[int, Unigram] = {}
-        self.model = PreTrainer(start.config)
+        self.model: nn.Module = PreTrainer(start.config)
         self.missing, self.unexpected = fill_model(self.model, start, seed=settings.seed)
         self.model.to(backend.device())
         round_products(self.model, backend.product_mode(self.dtype) == "rounded")
+        recompute_activations(self.model, settings.checkpoint_activations)
         self.gradients, self.optimizer = summed_and_updated(
             dict(self.model.named_parameters()), settings, world
         )
@@ -238,6 +246,36 @@ class PretrainWorker:
 
         return record
 
+    def loads(self, first_step: int) -> tuple[Load, ...]:
+        """See `Probed.loads`."""
+        scored = [min(len(self._scored[p.number]), _SCORED_EXAMPLES) for p in self.phases]
+        return pretraining_loads(
+            self, first_step, scored=scored, num_evaluations=_EVALUATIONS_OF_A_PHASE
+        )
+
+    def probe_batch(self, load: Load, size: int) -> tuple[Batch, float]:
+        """See `Probed.probe_batch`."""
+        return pretraining_batch(self, load, size)
+
+    def probe_loss(self, load: Load, batch: Batch) -> Tensor:
+        """See `Probed.probe_loss`."""
+        phase = next(phase for phase in self.phases if phase.number == phase_of(load))
+        return loss_of(self.model, batch, parts=phase.parts).sum() / batch.num_examples
+
+    def use_micro_batches(self, sizes: Mapping[str, int]) -> None:
+        """See `RunWorker.use_micro_batches`."""
+        self.phases = tuple(
+            phase.with_micro_batch(sizes[name], num_workers=self.world.world_size)
+            if (name := f"phase {phase.number}") in sizes
+            else phase
+            for phase in self.phases
+        )
+
+    def micro_batches_of(self, checkpoint: Checkpoint) -> dict[str, int]:
+        """See `RunWorker.micro_batches_of`."""
+        saved = checkpoint.state.get("phases", [])
+        return {f"phase {phase['number']}": phase["micro_batch_size"] for phase in saved}
+
     def measure(
         self, num_steps: int, *, emit: Callable[..., object], clock: StepClock | None = None
     ) -> None:
@@ -290,6 +328,20 @@ class PretrainWorker:
         self, phase: Phase, actions: Actions, *, num_steps: int, clock: StepClock | None = None
     ) -> str | None:
         """The training loop from where the run stands up to a step of the phase."""
+        number = phase.number
+
+        def now() -> Phase:
+            return next(phase for phase in self.phases if phase.number == number)
+
+        return with_smaller_micro_batches(
+            lambda: self._loop_once(now(), actions, num_steps=num_steps, clock=clock),
+            self,
+            lambda: (f"phase {number}", now().micro_batch_size),
+        )
+
+    def _loop_once(
+        self, phase: Phase, actions: Actions, *, num_steps: int, clock: StepClock | None = None
+    ) -> str | None:
         seed = derive(self.settings.seed, "phase", phase.number)
         if self.faults.returns:
             seed = derive(seed, "after return", self.faults.returns)

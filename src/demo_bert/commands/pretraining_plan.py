@@ -125,6 +125,19 @@ class Phase:
         """Updates of the run after this phase."""
         return self.first_step + self.num_steps
 
+    def with_micro_batch(self, size: int, *, num_workers: int) -> "Phase":
+        """The phase in smaller micro-steps; its steps are the same.
+
+        Args:
+            size: Examples of a micro-step.
+            num_workers: Workers on all hosts.
+
+        Returns:
+            The phase.
+        """
+        accumulated = math.ceil(math.ceil(self.global_batch_size / size) / num_workers)
+        return replace(self, micro_batch_size=size, accumulation_steps=accumulated)
+
     @property
     def most_masked(self) -> int:
         """Masked tokens of an example, at most."""

@@ -9,7 +9,7 @@ from demo_bert.model.flops import TRAINING_FACTOR
 from demo_bert.report.events import last_steps
 
 if TYPE_CHECKING:
-    from demo_bert.commands.run_session import RunWorker
+    from demo_bert.commands.run_worker import RunWorker
 
 WARM_UP_STEPS = 3
 """First steps of each attempt that the throughput leaves out."""

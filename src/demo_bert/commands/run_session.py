@@ -8,17 +8,19 @@ import logging
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from demo_bert.checkpoint import Checkpoint, newest, of_step, set_aside_after
 from demo_bert.clock import process_start
 from demo_bert.commands.checkpoint_copies import spread
 from demo_bert.commands.going_on import going_on_command, program
 from demo_bert.commands.logs import also_to_file, remove, to_handler, to_standard_error
+from demo_bert.commands.outlook import Outlook
 from demo_bert.commands.run_conditions import (
     check_same_conditions,
     check_same_workers,
@@ -31,8 +33,8 @@ from demo_bert.commands.run_records import (
     keep_record,
     seeds_record,
 )
+from demo_bert.commands.run_worker import RunWorker
 from demo_bert.distributed import (
-    World,
     join,
     leave,
     place,
@@ -41,7 +43,7 @@ from demo_bert.distributed import (
     wait_for_all,
 )
 from demo_bert.errors import RunDirectoryError, StopRequested, TrainingError
-from demo_bert.hardware import Backend, Dtype, select
+from demo_bert.hardware import Backend, select
 from demo_bert.heartbeat import tell_run, tell_step
 from demo_bert.launch.job import own_job
 from demo_bert.report.console import Console, say
@@ -53,73 +55,10 @@ from demo_bert.run_directory import RunDirectory
 from demo_bert.settings import Origin, TrainingSettings, is_longer
 from demo_bert.stopping import StopRequests
 
+if TYPE_CHECKING:
+    from demo_bert.commands.profiling import StepProfiler
+
 _LOG = logging.getLogger(__name__)
-
-
-class RunWorker(Protocol):
-    """What a session needs of one worker's share of a run."""
-
-    settings: TrainingSettings
-    backend: Backend
-    world: World
-    dtype: Dtype
-    step: int
-    """Updates done since the run began."""
-
-    @property
-    def num_steps(self) -> int:
-        """Updates of the whole run."""
-        ...
-
-    def train(
-        self,
-        checkpoint: Checkpoint | None,
-        checkpoints: Path,
-        *,
-        emit: Callable[..., object],
-        stop_reason: Callable[[], str | None],
-    ) -> str | None:
-        """Goes on from the checkpoint to the last step, and scores.
-
-        Args:
-            checkpoint: Where to go on; None: from the starting weights.
-            checkpoints: The directory to save into.
-            emit: Records an event.
-            stop_reason: Why the run is to stop, or None.
-
-        Returns:
-            Why it stopped early (a checkpoint is saved), or None when it is done.
-
-        Raises:
-            TrainingError: Losses or gradients were not finite.
-            RunDirectoryError: The checkpoint was saved with other numbers.
-            DiskError: The last save could not be written.
-        """
-        ...
-
-    def write_products(self, directory: RunDirectory) -> None:
-        """Writes what a finished run leaves: the model and the like.
-
-        Args:
-            directory: The run's.
-        """
-        ...
-
-    def results(
-        self, directory: RunDirectory, *, status: str, started: float, record: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        """The content of results.json.
-
-        Args:
-            directory: The run's.
-            status: "complete", "stopped" or "failed".
-            started: Unix time at which this attempt's command began.
-            record: The content of run.json.
-
-        Returns:
-            Plain values.
-        """
-        ...
 
 
 class RunSession(ABC):
@@ -297,22 +236,10 @@ class RunSession(ABC):
             keep_record(self.parent, whole)
         for change in keep_record(directory, record):
             _LOG.info("goes on with another setting: %s", change)
-        every = settings.log_every.steps if settings.log_every else None
-        tensorboard = TensorBoardWriter(directory.tensorboard)
-        with (
-            Console(sys.stderr, worker.num_steps, log_every=every) as console,
-            EventLog.open(directory.events, readers=(console.on_event, tensorboard.add)) as events,
-        ):
-            to_handler(console.handler(), settings.log_level)
+        with _told(worker, directory) as emit:
             if (job := own_job()) is not None and job.cause:
-                events.append("fault", kind="lost_workers", message=job.cause)
-            try:
-                return self._finish(
-                    worker, directory, checkpoint, emit=events.append, record=record
-                )
-            finally:
-                tensorboard.close()
-                to_standard_error(settings.log_level)
+                emit("fault", kind="lost_workers", message=job.cause)
+            return self._finish(worker, directory, checkpoint, emit=emit, record=record)
 
     def _as_other(
         self, worker: RunWorker, directory: RunDirectory, *, record: Mapping[str, Any]
@@ -377,7 +304,8 @@ class RunSession(ABC):
         record: Mapping[str, Any],
     ) -> dict[str, Any]:
         """Trains to the end, to a stop or to a failure."""
-        end = partial(self._end, worker, directory, emit=emit, record=record)
+        outlook = Outlook(worker, checkpoint, begun=self.started, emit=emit)
+        end = partial(self._end, worker, directory, emit=emit, record=record, outlook=outlook)
 
         def watched(event: str, **fields: Any) -> None:
             if "step" in fields:
@@ -415,6 +343,7 @@ class RunSession(ABC):
         *,
         emit: Callable[..., object],
         record: Mapping[str, Any],
+        outlook: Outlook,
         **fields: object,
     ) -> dict[str, Any]:
         """Writes what is to stay of an attempt."""
@@ -422,6 +351,7 @@ class RunSession(ABC):
         if self.world.is_first and status == "complete":
             worker.write_products(directory)
         results = worker.results(directory, status=status, started=self.started, record=record)
+        results |= outlook.beside(results)
         if self.world.is_first:
             directory.write_results(results)
             write_report(directory.path)
@@ -431,3 +361,42 @@ class RunSession(ABC):
 
 def _say_nothing(event: str, **fields: object) -> None:
     """Workers but the first record no events."""
+
+
+@contextmanager
+def _told(worker: RunWorker, directory: RunDirectory) -> Iterator[Callable[..., object]]:
+    """Records a run's events, and shows them; yields what records one."""
+    settings = worker.settings
+    every = settings.log_every.steps if settings.log_every else None
+    tensorboard = TensorBoardWriter(directory.tensorboard)
+    profiler = _profiler_of(settings.profile_steps, directory.path / "trace")
+    with (
+        Console(sys.stderr, worker.num_steps, log_every=every) as console,
+        EventLog.open(
+            directory.events,
+            readers=(
+                console.on_event,
+                tensorboard.add,
+                *([profiler.on_event] if profiler else []),
+            ),
+        ) as events,
+    ):
+        to_handler(console.handler(), settings.log_level)
+        if profiler is not None:
+            profiler.emit = events.append
+        try:
+            yield events.append
+        finally:
+            if profiler is not None:
+                profiler.close()
+            tensorboard.close()
+            to_standard_error(settings.log_level)
+
+
+def _profiler_of(window: tuple[int, int] | None, directory: Path) -> "StepProfiler | None":
+    """What traces a window of steps; None without one, and then nothing is imported for it."""
+    if window is None:
+        return None
+    from demo_bert.commands.profiling import StepProfiler
+
+    return StepProfiler(window, directory)

@@ -2,25 +2,31 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from torch import Tensor, nn
 
 from demo_bert.checkpoint import Checkpoint
 from demo_bert.commands.finetuning_results import finetuning_results
+from demo_bert.commands.forecast import Load
+from demo_bert.commands.loads import fine_tuning_batch, fine_tuning_load
+from demo_bert.commands.memory_limits import with_smaller_micro_batches
 from demo_bert.commands.run_exchange import summed_and_updated
 from demo_bert.commands.run_plan import RunPlan
 from demo_bert.commands.run_saver import RunSaver, is_due, take_up
 from demo_bert.commands.starting_weights import StartingWeights, fill_model
 from demo_bert.data.capacity import Capacity, capacities, expected_totals, fill, inert_batches
 from demo_bert.data.loader import ahead, micro_batches
-from demo_bert.data.packing import Example
+from demo_bert.data.packing import Batch, Example
 from demo_bert.distributed import World
 from demo_bert.evaluation import EvaluationStopped, logits_of
 from demo_bert.files import write_text
 from demo_bert.hardware import Backend, Dtype
+from demo_bert.model.bert import recompute_activations
 from demo_bert.model.convert import save_model_directory
 from demo_bert.model.linear import round_products
 from demo_bert.optim import make_schedule
@@ -71,10 +77,11 @@ class Worker:
         self._evaluated_at = time.monotonic()
         self.dtype = cast(Dtype, settings.dtype)
         self.train_rows, self.validation_rows = rows["train"], rows["validation"]
-        self.model = task.make_model(start.config, data.labels)
+        self.model: nn.Module = task.make_model(start.config, data.labels)
         self.missing, self.unexpected = fill_model(self.model, start, seed=settings.seed)
         self.model.to(backend.device())
         round_products(self.model, backend.product_mode(self.dtype) == "rounded")
+        recompute_activations(self.model, settings.checkpoint_activations)
         self.gradients, self.optimizer = summed_and_updated(
             dict(self.model.named_parameters()), settings, world
         )
@@ -129,6 +136,29 @@ class Worker:
                 self._save(self.step)
         return reason
 
+    def loads(self, first_step: int) -> tuple[Load, ...]:
+        """See `Probed.loads`."""
+        return (fine_tuning_load(self, first_step),)
+
+    def probe_batch(self, load: Load, size: int) -> tuple[Batch, float]:
+        """See `Probed.probe_batch`."""
+        del load
+        return fine_tuning_batch(self, size)
+
+    def probe_loss(self, load: Load, batch: Batch) -> Tensor:
+        """See `Probed.probe_loss`."""
+        del load
+        return self.task.loss_sum(self.model, batch) / batch.num_examples
+
+    def use_micro_batches(self, sizes: Mapping[str, int]) -> None:
+        """See `RunWorker.use_micro_batches`."""
+        for size in sizes.values():
+            self.plan = replace(self.plan, micro_batch_size=size)
+
+    def micro_batches_of(self, checkpoint: Checkpoint) -> dict[str, int]:
+        """See `RunWorker.micro_batches_of`."""
+        return {"": checkpoint.state["micro_batch_size"]}
+
     def measure(
         self, num_steps: int, *, emit: Callable[..., object], clock: StepClock | None = None
     ) -> None:
@@ -179,6 +209,15 @@ class Worker:
         self, actions: Actions, *, num_steps: int, clock: StepClock | None = None
     ) -> str | None:
         """The training loop from where the run stands up to a step."""
+        return with_smaller_micro_batches(
+            partial(self._loop_once, actions, num_steps=num_steps, clock=clock),
+            self,
+            lambda: ("", self.plan.micro_batch_size),
+        )
+
+    def _loop_once(
+        self, actions: Actions, *, num_steps: int, clock: StepClock | None = None
+    ) -> str | None:
         plan = self.plan
         fill_up = None
         if self._sizes is not None:

@@ -124,7 +124,18 @@ class Backend(Protocol):
         ...
 
     def reset_peak_memory(self) -> None:
-        """Starts the count of `peak_memory_bytes` again."""
+        """Starts the count of `peak_memory_bytes` again, from what is in use."""
+        ...
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Whether an error says that the device has no memory left.
+
+        Args:
+            error: Any.
+
+        Returns:
+            True where less at once may fit.
+        """
         ...
 
     def free_memory_bytes(self) -> int | None:

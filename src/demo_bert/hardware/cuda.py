@@ -164,6 +164,10 @@ class CudaBackend:
         """See `Backend.reset_peak_memory`."""
         torch.cuda.reset_peak_memory_stats(self._index)
 
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """See `Backend.is_out_of_memory`."""
+        return isinstance(error, torch.OutOfMemoryError)
+
     def free_memory_bytes(self) -> int | None:
         """See `Backend.free_memory_bytes`; what PyTorch holds unused counts as free."""
         free, _ = torch.cuda.mem_get_info(self._index)

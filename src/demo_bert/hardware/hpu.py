@@ -148,6 +148,10 @@ class HpuBackend:
         """See `Backend.reset_peak_memory`."""
         _hpu().reset_peak_memory_stats()
 
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """See `Backend.is_out_of_memory`."""
+        return isinstance(error, torch.OutOfMemoryError)
+
     def free_memory_bytes(self) -> int | None:
         """See `Backend.free_memory_bytes`."""
         free, _ = _hpu().mem_get_info()

@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from demo_bert.errors import ModelError
 from demo_bert.model.attention import Sequences, attention, select_path
@@ -193,6 +194,8 @@ class Bert(nn.Module):
         self.embeddings = _Embeddings(config)
         self.layers = nn.ModuleList(_Layer(config) for _ in range(config.num_hidden_layers))
         self.pooler = _Pooler(config) if with_pooler else None
+        self.recomputes = False
+        """Whether layers keep their input alone and are computed again in the backward pass."""
 
     def forward(
         self,
@@ -225,7 +228,11 @@ class Bert(nn.Module):
         hidden = self.embeddings(input_ids, position_ids, token_type_ids)  # (T, H)
         last = len(self.layers) - 1
         for place, layer in enumerate(self.layers):
-            hidden = layer(hidden, sequences, wanted if place == last else None)
+            chosen = wanted if place == last else None
+            if self.recomputes and torch.is_grad_enabled():
+                hidden = checkpoint(layer, hidden, sequences, chosen, use_reentrant=False)
+            else:
+                hidden = layer(hidden, sequences, chosen)
         return hidden
 
     def pool(self, first: Tensor) -> Tensor:
@@ -240,6 +247,18 @@ class Bert(nn.Module):
         if self.pooler is None:
             raise AssertionError("this Bert was made without a pooler")
         return self.pooler(first)  # (B, H)
+
+
+def recompute_activations(model: nn.Module, does: bool) -> None:
+    """Switches every encoder of the model; results are the same to the bit, dropout too.
+
+    Args:
+        model: Any module.
+        does: Whether layers are computed again in the backward pass.
+    """
+    for module in model.modules():
+        if isinstance(module, Bert):
+            module.recomputes = does
 
 
 def first_tokens(cu_seqlens: Tensor, *, num_tokens: int) -> Tensor:

@@ -13,9 +13,11 @@ from demo_bert.report.sections import (
     mistakes,
     per_seed,
     phases,
+    profile,
     questions,
     scores,
     settings,
+    speed,
 )
 
 SECTIONS: tuple[Callable[[Run], Section | None], ...] = (
@@ -26,6 +28,8 @@ SECTIONS: tuple[Callable[[Run], Section | None], ...] = (
     confusion.section,
     mistakes.section,
     questions.section,
+    speed.section,
+    profile.section,
     data.section,
     settings.section,
     environment.section,

@@ -1,0 +1,382 @@
+"""What a run will take: time, memory, disk, and the micro-batch that fits; measured, not believed.
+
+A forecast is made of a probe of this run on this machine: forward and backward passes over a few of
+its examples, small and larger, their time and memory read. No weight, no gradient and no random
+draw of the run is touched by it. What is added by arithmetic: how many tokens each micro-step has
+(the order of examples is known), the moments, the copy that a checkpoint is saved from, the
+evaluations.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from demo_bert.data.packing import Batch
+from demo_bert.distributed import World
+from demo_bert.hardware import Backend, Dtype
+from demo_bert.optim import make_optimizer
+from demo_bert.settings import TrainingSettings
+
+_BUDGET_S = 1.0  # that the larger probe may take
+_FEW_EXAMPLES = 4
+_PROBED_WEIGHTS = 1 << 21
+_STATE_BYTES = 12  # of a weight in a checkpoint: itself and two moments
+_MOMENT_BYTES, _GRADIENT_BYTES = 8, 4
+_COPIED_BYTES_PER_S = 1.5e9
+_WRITTEN_BYTES_PER_S = 0.3e9
+_END_S = 0.5  # the page, the results
+_STEP_S = 0.0015  # events, the loader
+_LATER_BYTES = 40 << 20  # the writer of TensorBoard's files, pages and the like
+_USABLE_FRACTION = 0.95
+
+
+@dataclass(frozen=True)
+class Load:
+    """The work of a run, or of one phase of it, that is still to be done.
+
+    Attributes:
+        name: "" or "phase 1".
+        num_steps: Updates.
+        examples_per_step: Of all workers.
+        micro_batch_size: Examples of a micro-step.
+        max_seq_length: Longest example in tokens.
+        tokens: Of a micro-step, on average.
+        most_tokens: Of a micro-step, at most.
+        flops: Operations of a micro-step's forward pass, on average.
+        evaluation_flops: Of all evaluations together.
+        num_saves: Checkpoints by steps and ends of epochs.
+        epochs: Passes over the data.
+    """
+
+    name: str
+    num_steps: int
+    examples_per_step: int
+    micro_batch_size: int
+    max_seq_length: int
+    tokens: float
+    most_tokens: int
+    flops: float
+    evaluation_flops: float
+    num_saves: int
+    epochs: float = 0.0
+
+    @property
+    def tokens_per_step(self) -> float:
+        """Of all workers, on average."""
+        return self.tokens * self.examples_per_step / self.micro_batch_size
+
+    def micro_steps(self, world_size: int) -> int:
+        """Micro-steps of a step, on the worker that has most."""
+        return math.ceil(math.ceil(self.examples_per_step / self.micro_batch_size) / world_size)
+
+
+class Probed(Protocol):
+    """What a probe needs of one worker's share of a run."""
+
+    model: nn.Module
+    settings: TrainingSettings
+    backend: Backend
+    world: World
+    dtype: Dtype
+
+    def loads(self, first_step: int) -> tuple[Load, ...]:
+        """The work from a step on, one for each phase."""
+        ...
+
+    def probe_batch(self, load: Load, size: int) -> tuple[Batch, float]:
+        """Some of the run's examples, on the host, and the operations of their forward pass."""
+        ...
+
+    def probe_loss(self, load: Load, batch: Batch) -> Tensor:
+        """Their loss, a scalar."""
+        ...
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One probe: so much work took so much.
+
+    Attributes:
+        tokens: Of the batch.
+        flops: Operations of the forward pass.
+        forward_s: Seconds of the forward pass.
+        seconds: Of both passes.
+        peak_bytes: Memory at most, of the whole process or device; None where unknown.
+    """
+
+    tokens: int
+    flops: float
+    forward_s: float
+    seconds: float
+    peak_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """The forecast of a load.
+
+    Attributes:
+        load: The work.
+        step_s: Seconds of a step.
+        steps_s: Of all steps.
+        evaluations_s: Of all evaluations.
+        saves_s: That training waits for checkpoints.
+        memory_bytes: At most; None where unknown.
+        bytes_per_token: Of a micro-step.
+        fitting: Examples of a micro-step that fit in memory; None where unknown.
+    """
+
+    load: Load
+    step_s: float
+    steps_s: float
+    evaluations_s: float
+    saves_s: float
+    memory_bytes: int | None
+    bytes_per_token: float
+    fitting: int | None
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run will take.
+
+    Attributes:
+        parts: One for each phase.
+        start_s: Seconds that have passed already.
+        end_s: Of writing what a run leaves.
+        disk_bytes: Of checkpoints and model.
+        free_bytes: Memory that the run may have in all; None where unknown.
+        probe_s: Seconds that probing took.
+        communication_s: In `step_s` of each part, for sums over workers.
+    """
+
+    parts: tuple[Part, ...]
+    start_s: float
+    end_s: float
+    disk_bytes: int
+    free_bytes: int | None
+    probe_s: float
+    communication_s: float
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole command."""
+        each = (part.steps_s + part.evaluations_s + part.saves_s for part in self.parts)
+        return self.start_s + sum(each) + self.end_s
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """At most; None where unknown."""
+        known = [part.memory_bytes for part in self.parts if part.memory_bytes is not None]
+        return max(known, default=None)
+
+    def fields(self) -> dict[str, Any]:
+        """What the event and the results keep."""
+        return {
+            "seconds": self.seconds,
+            "memory_bytes": self.memory_bytes,
+            "disk_bytes": self.disk_bytes,
+            "start_s": self.start_s,
+            "steps_s": sum(part.steps_s for part in self.parts),
+            "evaluations_s": sum(part.evaluations_s for part in self.parts),
+            "saves_s": sum(part.saves_s for part in self.parts),
+            "end_s": self.end_s,
+            "probe_s": self.probe_s,
+            "fitting_micro_batch_size": [part.fitting for part in self.parts],
+        }
+
+
+def forecast_of(worker: Probed, *, first_step: int, begun: float) -> Forecast:
+    """Probes a run and forecasts the rest of it.
+
+    Args:
+        worker: Before its first step.
+        first_step: Updates that are done already.
+        begun: Unix time at which the command began.
+
+    Returns:
+        The forecast.
+    """
+    backend, world = worker.backend, worker.world
+    weights = sum(parameter.numel() for parameter in worker.model.parameters())
+    started = time.perf_counter()
+    before = backend.peak_memory_bytes() or 0
+    communication = communication_s(_GRADIENT_BYTES * weights, world)
+    free = backend.free_memory_bytes()
+    backend.reset_peak_memory()
+    now = backend.peak_memory_bytes()
+    available = None if free is None or now is None else int(now + _USABLE_FRACTION * free)
+    fixed_s = weights * _update_s_per_weight(worker) + communication + _STEP_S
+    parts = [
+        _part(worker, load, fixed_s=fixed_s, weights=weights, before=before, available=available)
+        for load in worker.loads(first_step)
+    ]
+    probe_s = time.perf_counter() - started
+    return Forecast(
+        parts=tuple(parts),
+        start_s=time.time() - begun,
+        end_s=_END_S + (_STATE_BYTES + 4) * weights / _WRITTEN_BYTES_PER_S,
+        disk_bytes=((worker.settings.keep + 1) * _STATE_BYTES + 4) * weights,
+        free_bytes=available,
+        probe_s=probe_s,
+        communication_s=communication,
+    )
+
+
+def _part(
+    worker: Probed,
+    load: Load,
+    *,
+    fixed_s: float,
+    weights: int,
+    before: int,
+    available: int | None,
+) -> Part:
+    """The forecast of a load, from a probe of it."""
+    num_workers = worker.world.world_size
+    readings = _probe(worker, load)
+    each = _line([reading.flops for reading in readings], [r.seconds for r in readings])
+    per_token, memory = _memory(worker, load, readings, weights=weights)
+    step_s = load.micro_steps(num_workers) * each(load.flops) + fixed_s
+    forward = readings[-1].forward_s / max(1.0, readings[-1].flops)
+    fitting = None
+    if memory is not None and available is not None and per_token > 0:
+        rest = available - (memory - per_token * load.most_tokens)
+        fitting = max(0, int(rest / (per_token * load.max_seq_length)))
+    return Part(
+        load=load,
+        step_s=step_s,
+        steps_s=load.num_steps * step_s,
+        evaluations_s=forward * load.evaluation_flops / num_workers,
+        saves_s=load.num_saves * _STATE_BYTES * weights / _COPIED_BYTES_PER_S,
+        memory_bytes=None if memory is None else max(before, memory),
+        bytes_per_token=per_token,
+        fitting=fitting,
+    )
+
+
+def communication_s(num_bytes: int, world: World) -> float:
+    """Seconds that a step waits for sums over workers.
+
+    Args:
+        num_bytes: Of the gradients.
+        world: The workers.
+
+    Returns:
+        0: it is not in the forecast yet (docs/bench.md says so).
+    """
+    del num_bytes, world
+    return 0.0
+
+
+def halved_to_fit(forecast: Forecast) -> dict[str, int]:
+    """The micro-batches that fit where those that were asked for do not.
+
+    Args:
+        forecast: Of the run.
+
+    Returns:
+        Name of the load -> examples of a micro-step, halved until they fit; loads that fit as they
+        are do not come.
+    """
+    found: dict[str, int] = {}
+    for part in forecast.parts:
+        memory, size = part.memory_bytes, part.load.micro_batch_size
+        if memory is None or forecast.free_bytes is None:
+            continue
+        tokens = float(part.load.most_tokens)
+        while memory > forecast.free_bytes and size > 1:
+            half = -(-size // 2)
+            memory -= int(part.bytes_per_token * tokens * (1 - half / size))
+            tokens, size = tokens * half / size, half
+        if size != part.load.micro_batch_size:
+            found[part.load.name] = size
+    return found
+
+
+def _probe(worker: Probed, load: Load) -> list[Reading]:
+    """A few passes over few examples and over more, as many as there is time for."""
+    few = min(_FEW_EXAMPLES, load.micro_batch_size)
+    _pass(worker, load, few)  # the first one makes what the others find made
+    readings = [_pass(worker, load, few)]
+    affordable = int(few * _BUDGET_S / max(1e-4, readings[0].seconds))
+    more = min(load.micro_batch_size, affordable)
+    if more > few:
+        _pass(worker, load, more)
+        readings.append(_pass(worker, load, more))
+    return readings
+
+
+def _pass(worker: Probed, load: Load, size: int) -> Reading:
+    backend = worker.backend
+    batch, flops = worker.probe_batch(load, size)
+    parameters = [p for p in worker.model.parameters() if p.requires_grad]
+    worker.model.train()
+    backend.reset_peak_memory()
+    backend.synchronize()
+    started = time.perf_counter()
+    on_device = batch.to(backend.device())
+    with backend.autocast(worker.dtype):
+        loss = worker.probe_loss(load, on_device)
+    backend.synchronize()
+    forward_s = time.perf_counter() - started
+    # Not `backward`: the run's own gradients and what hangs on them stay as they are.
+    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    backend.step_boundary()
+    backend.synchronize()
+    seconds = time.perf_counter() - started
+    del gradients
+    return Reading(batch.num_tokens, flops, forward_s, seconds, backend.peak_memory_bytes())
+
+
+def _memory(
+    worker: Probed, load: Load, readings: Sequence[Reading], *, weights: int
+) -> tuple[float, int | None]:
+    """Bytes of a token, and of the run at most."""
+    peaks = [reading.peak_bytes for reading in readings]
+    known = [float(peak) for peak in peaks if peak is not None]
+    if len(known) < len(readings):
+        return 0.0, None
+    last = readings[-1]
+    line = _line([reading.tokens for reading in readings], known)
+    memory = line(load.most_tokens) if len(known) > 1 else known[0] * load.most_tokens / last.tokens
+    per_token = max(0.0, line(1.0) - line(0.0)) if len(known) > 1 else 0.0
+    if load.micro_steps(worker.world.world_size) > 1 or worker.world.world_size > 1:
+        memory += _GRADIENT_BYTES * weights  # they stay from one micro-step to the next
+    if worker.backend.name == "cpu":
+        # Moments that no page has been touched of yet, and a checkpoint that is being saved.
+        memory += (_MOMENT_BYTES + _STATE_BYTES) * weights + _LATER_BYTES
+    return per_token, int(memory)
+
+
+def _update_s_per_weight(worker: Probed) -> float:
+    """Seconds of an update for each weight, of an optimizer of the same kind."""
+    settings, backend = worker.settings, worker.backend
+    assert settings.optimizer is not None
+    parameter = nn.Parameter(torch.zeros(_PROBED_WEIGHTS, device=backend.device()))
+    optimizer = make_optimizer(settings.optimizer, {"weight": parameter}, weight_decay=0.01)
+    best = float("inf")
+    for step in range(3):
+        parameter.grad = torch.ones_like(parameter)
+        backend.synchronize()
+        started = time.perf_counter()
+        torch.linalg.vector_norm(torch.stack(torch._foreach_norm([parameter.grad]))).item()
+        torch._foreach_mul_([parameter.grad], 0.5)
+        optimizer.step(1e-4, step)
+        backend.synchronize()
+        best = min(best, time.perf_counter() - started)
+    return best / _PROBED_WEIGHTS
+
+
+def _line(places: Sequence[float], values: Sequence[float]) -> Callable[[float], float]:
+    """The line through the readings; through zero where there is one reading."""
+    first, last = places[0], places[-1]
+    if last <= first:
+        return lambda x: values[-1] * x / max(1.0, last)
+    slope = max(0.0, (values[-1] - values[0]) / (last - first))
+    return lambda x: values[-1] + slope * (x - last)
