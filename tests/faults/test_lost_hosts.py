@@ -1,7 +1,9 @@
 """Hosts, agents and networks that fail in the middle of a run: what is lost, and how soon told."""
 
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from launch.cluster import MRPC, SMALL, Cluster, cluster, finished, read_until, signalled, why_not
-from small_run import events, losses, read_json
+from small_run import Program, events, losses, read_json
 
 REASON = why_not()
 pytestmark = [
@@ -179,3 +181,38 @@ def test_sixteen_hosts_are_looked_at_in_less_than_30_s(
         assert seconds < 30
         for address in three_bad:
             assert f"ssh-copy-id {address}" in out
+
+
+def test_hosts_that_lack_data_and_weights_get_those_that_are_here(
+    three: Cluster, program: Program, tmp_path: Path
+) -> None:
+    for name, source in (("model", program.model), ("data", program.data)):
+        shutil.copytree(source, three.here / name)
+    argv = ["finetuning", "-d", "fp32", "--device", "cpu", "-b", "4", "-s", "24", "-i", "4"]
+    argv += ["-m", str(three.private / "model"), "--dataset-path", str(three.private / "data")]
+    argv += ["-o", str(three.private / "given"), "-v", "1"]
+    _, err = finished(three.start(argv, cwd=tmp_path))
+    for address in three.addresses:
+        assert f"{address}: has no {three.private / 'data'}; copying it there" in err
+        assert (three.of(address) / "model" / "config.json").exists()
+    assert read_json(three.here / "given" / "results.json")["status"] == "complete"
+    (three.of(three.addresses[1]) / "data" / "train.tsv").write_text("other\n")
+    _, err = finished(three.start([*argv, "--new"], cwd=tmp_path), code=1)
+    assert f"{three.addresses[1]}: {three.private / 'data'} is not the same as here" in err
+
+
+def test_the_program_is_put_on_hosts_that_lack_it(three: Cluster, tmp_path: Path) -> None:
+    for address in three.addresses:
+        # As an earlier installation left it; what is downloaded is not tried here.
+        (three.of(address) / "checkout").mkdir()
+        (three.of(address) / "checkout" / ".venv").symlink_to(sys.prefix)
+    environment = {"DEMO_BERT_REMOTE_DIR": str(three.private / "checkout")}
+    argv = ["doctor", "--device", "cpu"]
+    out, _ = finished(three.start(argv, cwd=tmp_path, environment=environment), code=1)
+    assert out.count("doctor --setup-hosts") == 3
+    argv.append("--setup-hosts")
+    out, err = finished(three.start(argv, cwd=tmp_path, environment=environment))
+    assert "no problems on 3 hosts" in out and "all-reduce of 16 MiB over 3 workers" in out
+    for address in three.addresses:
+        assert f"{address}: is set up" in err
+        assert (three.of(address) / "checkout" / "src" / "demo_bert" / "__init__.py").exists()
