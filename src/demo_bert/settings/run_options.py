@@ -271,8 +271,9 @@ RUN_OPTIONS: tuple[Option, ...] = (
         group="environment",
         metavar="UNIT",
         parse=name,
-        help="What Open MPI places workers by: socket, slot, numa.",
-        recipes={"": "Open MPI's"},
+        help="What workers of a host are placed by: slot takes cores in their order, all else keeps"
+        " NUMA nodes apart.",
+        recipes={"": "NUMA nodes"},
         aliases=("MPI_MAP_BY",),
     ),
     Option(
@@ -292,8 +293,8 @@ RUN_OPTIONS: tuple[Option, ...] = (
         commands=_ON_HOSTS,
         group="environment",
         metavar="COMMAND",
-        help="The mpirun command to start hosts with.",
-        recipes={"": "made from the settings"},
+        help="Used in place of mpirun, with options of your own; those of the settings follow.",
+        recipes={"": "mpirun"},
         aliases=("MPIRUN_CMD",),
     ),
     Option(
