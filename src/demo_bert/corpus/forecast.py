@@ -111,10 +111,12 @@ def _add(sample: _Totals, facts: PartFacts, rules: Rules) -> None:
 
 def _shortened(piece: Piece, head: Path) -> tuple[Piece, float]:
     """A piece that stands for a larger one, and the bytes on disk that it is of that."""
-    if piece.kind in ("books", "parquet", "hub") or piece.num_bytes <= _SAMPLE_BYTES:
+    if piece.kind in ("parquet", "hub") or piece.num_bytes <= _SAMPLE_BYTES:
         return piece, piece.num_bytes
-    packing = packing_of(Path(piece.path))
-    if packing is None:
+    # A file that is one document is read to its end wherever its piece ends.
+    size = Path(piece.path).stat().st_size
+    is_document = piece.kind in ("text", "books") and (piece.begin, piece.end) == (0, size)
+    if packing_of(Path(piece.path)) is None and not is_document:
         end = piece.begin + _SAMPLE_BYTES
         return replace(piece, end=end, num_bytes=_SAMPLE_BYTES), _SAMPLE_BYTES
     with Stream(piece) as stream:
