@@ -147,6 +147,7 @@ def test_gradients_that_travel_in_bf16_stay_near_and_are_half_the_bytes(
         assert many["norms"] == pytest.approx(one["norms"], rel=0.02)
         assert many["bits"] != one["bits"]
     assert 2 * found[0][size]["bf16"][0]["sent"] == found[0][size]["views"][0]["sent"]
+    assert found[0][size]["sharded"][0]["sent"] == found[0][size]["views"][0]["sent"]
 
 
 def test_what_no_worker_uses_is_left_as_it_is(found: list[Any], alone: dict[str, Any]) -> None:

@@ -104,10 +104,10 @@ class SumOfShares:
 
     @property
     def sent_bytes(self) -> int:
-        """See `BucketSum.sent_bytes`."""
-        ways = 2 if self._is_gathered else 1
-        numbers = ways * self._arena.flat.numel() * (self._world.world_size - 1)
-        return self._dtype.itemsize * numbers // self._world.world_size
+        """See `BucketSum.sent_bytes`; where shares stay, new weights go the way back."""
+        back = self._dtype if self._is_gathered else torch.float32
+        numbers = self._arena.flat.numel() * (self._world.world_size - 1)
+        return (self._dtype.itemsize + back.itemsize) * numbers // self._world.world_size
 
     def start(self, number: int) -> None:
         """See `BucketSum.start`."""
