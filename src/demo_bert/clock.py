@@ -1,10 +1,25 @@
-"""When this process began, so that a wall time leaves nothing out."""
+"""When the command began, so that a wall time leaves nothing out."""
 
 import os
 import time
 from pathlib import Path
 
 _IMPORTED = time.time()
+_begun: list[float] = []
+
+
+def begin_command() -> None:
+    """A further command begins now in this process: the next stage of a pipeline."""
+    _begun.append(time.time())
+
+
+def command_start() -> float:
+    """When the present command began.
+
+    Returns:
+        Unix time in seconds: of `begin_command`, else of the process.
+    """
+    return _begun[-1] if _begun else process_start()
 
 
 def process_start() -> float:

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from corpus.stores import make_store
-from demo_bert.commands import pretrain_worker
+from demo_bert.commands import pretrain_worker, run_exchange
 from demo_bert.commands.held_out import Unigram, verdict
 from demo_bert.data.packing import Batch
 from demo_bert.model.bert import Bert, initialise
@@ -116,7 +116,8 @@ def test_the_schedule_of_the_second_phase_starts_anew(straight: Path) -> None:
 def test_the_opening_lines_say_how_the_batch_is_made_and_the_passes(straight: Path) -> None:
     log = (straight / "logs" / "rank-0.log").read_text()
     assert "10 examples = 4 x 3 x 1 (batch, micro-steps accumulated, workers; the last is" in log
-    assert "passes over the data" in log
+    assert re.search(r"phase 1: 40 sequences, about \S+ million tokens, \S+ epochs over", log)
+    assert re.search(r"epochs over the data in all; expected: about 0:\d\d here", log)
     assert "learning rate: as given" in log
 
 
@@ -241,6 +242,42 @@ def test_a_store_of_another_vocabulary_is_refused_for_weights_that_have_one(
     assert "another vocabulary" in line
 
 
+def test_trained_weights_are_trained_on_at_a_low_rate_with_its_reason(
+    program: PreTraining, tmp_path: Path
+) -> None:
+    place = program.arguments.index("--learning-rate")
+    del program.arguments[place : place + 3]
+    outcome = program.run(tmp_path / "run", "--init-checkpoint", str(program.model))
+    assert outcome.code == 0, outcome.err
+    assert "base 0.0001 at batch 256 x 0.1976 (sqrt, batch 10) = 1.976e-05; weights" in outcome.err
+    records = read_json(tmp_path / "run" / "run.json")["settings"]
+    found = {record["name"]: record["value"] for record in records}
+    assert (found["optimizer"], found["schedule"]) == ("adamw", "linear")
+    assert program.run(tmp_path / "two", "--init-checkpoint", str(program.model), "--phases", "2")
+    phase = read_json(tmp_path / "two" / "results.json")["metrics"]["phases"][0]
+    assert phase["learning_rate"] == pytest.approx(4e-3 * (6 / 32768) ** 0.5), "as published"
+
+
+def test_weights_of_another_size_are_refused_with_each_difference(
+    program: PreTraining, tmp_path: Path
+) -> None:
+    line = refused(program, tmp_path / "run", "-m", "tiny", "--init-checkpoint", str(program.model))
+    assert "not of size tiny: num_hidden_layers 1 instead of 2, hidden_size 16 instead of" in line
+
+
+def test_a_store_of_a_longer_vocabulary_extends_the_weights(
+    program: PreTraining, root: Path, tmp_path: Path
+) -> None:
+    longer = save_store(tmp_path / "store", vocabulary=[*VOCABULARY, "w1w2", "w3"[::-1]])
+    program.arguments[program.arguments.index(str(root / "store"))] = str(longer)
+    outcome = program.run(tmp_path / "run", "--init-checkpoint", str(program.model))
+    assert outcome.code == 0, outcome.err
+    assert "2 entries are new" in outcome.err
+    saved = load_file(tmp_path / "run" / "model" / "model.safetensors")
+    assert saved["bert.embeddings.word_embeddings.weight"].shape[0] == len(VOCABULARY) + 2
+    assert (tmp_path / "run" / "model" / "vocab.txt").read_text().split()[-2:] == ["w1w2", "3w"]
+
+
 def test_a_store_of_one_document_is_refused_and_trains_masked_lm_alone(
     program: PreTraining, root: Path, tmp_path: Path
 ) -> None:
@@ -334,7 +371,7 @@ def test_overfit_learns_and_with_shuffled_labels_it_does_not(
 def test_overfit_with_a_frozen_encoder_does_not_learn(
     program: PreTraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make = pretrain_worker.make_optimizer
+    make = run_exchange.make_optimizer
 
     def of_heads(name: str, parameters: dict[str, torch.Tensor], *, weight_decay: float) -> object:
         heads = {n: p for n, p in parameters.items() if not n.startswith("bert.")}
@@ -342,7 +379,7 @@ def test_overfit_with_a_frozen_encoder_does_not_learn(
             parameter.requires_grad_(tensor_name in heads)
         return make(name, heads, weight_decay=weight_decay)
 
-    monkeypatch.setattr(pretrain_worker, "make_optimizer", of_heads)
+    monkeypatch.setattr(run_exchange, "make_optimizer", of_heads)
     assert overfit(program, tmp_path / "run") < 0.5
 
 

@@ -174,8 +174,14 @@ def test_tiny_may_lie_in_the_package(
 ) -> None:
     hub_raises(NOBODY)
     monkeypatch.setattr(published, "_packaged", lambda name: tmp_path / name)
-    model(tmp_path / "tiny")
-    assert find_published("tiny", announce=print) == tmp_path / "tiny"
+    model(tmp_path / "tiny", licence="Apache-2.0")
+    said: list[str] = []
+    assert find_published("tiny", announce=said.append) == tmp_path / "tiny"
+    (line,) = said
+    assert "nobody there" in line and "not the published ones" in line
+    assert origin_of(tmp_path / "tiny") == Origin(
+        "tiny in the package", "Apache-2.0", is_embedded=True
+    )
     with pytest.raises(ModelError):
         find_published("mini", announce=print)
 

@@ -36,7 +36,7 @@ STAGE_FLAGS = """
 """
 FLAGS = {
     "finetuning": f"{TRAINING_FLAGS} --columns --feature-cache",
-    "pretraining": f"{TRAINING_FLAGS} {PHASE_FLAGS}",
+    "pretraining": f"{TRAINING_FLAGS} {PHASE_FLAGS} --time-budget",
     "pipeline": f"{TRAINING_FLAGS} {PHASE_FLAGS} {SOURCE_FLAGS} {STAGE_FLAGS}",
     "plan": f"{TRAINING_FLAGS} {PHASE_FLAGS} --columns",
     "evaluate": """

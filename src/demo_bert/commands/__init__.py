@@ -49,7 +49,7 @@ COMMANDS: dict[str, Command] = {
     "pipeline": Command(
         help="raw text to score: prepare, pre-train, fine-tune, evaluate",
         module="demo_bert.commands.pipeline",
-        is_delivered=False,
+        is_delivered=True,
         group="Train",
         examples=("demo_bert pipeline -d bf16 -m tiny -t mrpc --text novels",),
     ),

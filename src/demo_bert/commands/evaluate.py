@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demo_bert.clock import process_start
+from demo_bert.clock import command_start
 from demo_bert.data.tables import examples_of, file_facts, read_table
 from demo_bert.downloads import cache_directory
 from demo_bert.errors import DataError, RunDirectoryError, UsageError
@@ -103,7 +103,7 @@ def run(settings: EvaluateSettings, origins: Mapping[str, Origin], argv: Sequenc
     if directory is not None:
         for name, content in scored.answers.scores.files.items():
             write_text(directory / name, content)
-        results = _results(scored, wall_s=time.time() - process_start())
+        results = _results(scored, wall_s=time.time() - command_start())
         RunDirectory(directory).write_results(results)
     say(_lines(scored, directory))
     return 0

@@ -7,7 +7,7 @@ starting weights.
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,28 @@ class Inputs:
     start: StartingWeights
     data: TaskData
     rows: Mapping[str, Sequence[Example]]
+
+
+def read_data(settings: TrainingSettings, *, announce: Callable[[str], None]) -> TaskData:
+    """The task's data, checked.
+
+    Args:
+        settings: As resolved.
+        announce: Told what is read, and from where.
+
+    Returns:
+        The raw examples.
+
+    Raises:
+        DataError: They are missing or damaged.
+        NetworkError: They cannot be fetched.
+    """
+    request = DataRequest(
+        paths=tuple(Path(path) for path in settings.dataset_path or ()),
+        columns=settings.columns or {},
+        sample=settings.sample,
+    )
+    return load_task(settings.task).load(request, announce)
 
 
 class FineTuning(RunSession):
@@ -187,12 +209,7 @@ class FineTuning(RunSession):
                 settings.model, settings.init_checkpoint, announce=announce
             )
         if self._data is None:
-            request = DataRequest(
-                paths=tuple(Path(path) for path in settings.dataset_path or ()),
-                columns=settings.columns or {},
-                sample=settings.sample,
-            )
-            self._data = self.task.load(request, announce)
+            self._data = read_data(settings, announce=announce)
         start = with_dropout(
             self._start, hidden=settings.dropout, attention=settings.attention_dropout
         )

@@ -4,7 +4,9 @@ The order is fixed: starting weights, text and plan are found and checked first;
 run directory made.
 """
 
+import dataclasses
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,7 +15,6 @@ from typing import Any
 from demo_bert.commands.pretrain_worker import PretrainWorker
 from demo_bert.commands.pretraining_data import PretrainingData, load_data
 from demo_bert.commands.pretraining_plan import (
-    RECIPES,
     SHORTEST,
     Phase,
     PhaseRecipe,
@@ -21,7 +22,9 @@ from demo_bert.commands.pretraining_plan import (
     defaults_of,
     epochs_warning,
     plan_phases,
+    recipe_of,
 )
+from demo_bert.commands.pretraining_rate import Pace, fitted_steps, mean_tokens, measured
 from demo_bert.commands.run_records import open_directory, run_record
 from demo_bert.commands.run_session import RunSession
 from demo_bert.commands.starting_weights import (
@@ -29,7 +32,10 @@ from demo_bert.commands.starting_weights import (
     find_starting_weights,
     with_dropout,
 )
+from demo_bert.data.pretraining import Examples
+from demo_bert.distributed import sum_numbers
 from demo_bert.errors import UsageError
+from demo_bert.report import wording
 from demo_bert.settings import Origin, TrainingSettings, opening_table, with_defaults
 
 _LOG = logging.getLogger(__name__)
@@ -64,10 +70,17 @@ class PreTraining(RunSession):
             )
         settings, origins = self.with_recipe(settings, origins)
         directory = open_directory(COMMAND, settings)
+        recorded = directory.record()
+        settings, origins = _with_recorded_steps(settings, origins, recorded)
         if (finished := self.finished(directory, settings)) is not None:
             return finished, directory.path
         data, start = self.inputs(settings)
+        paces: dict[int, Pace] | None = None
+        if settings.time_budget is not None and origins["iters"].source != "run":
+            unfitted, _, _ = self.make_worker(settings, origins, data=data, start=start)
+            settings, origins, paces = self._fitted(settings, origins, unfitted)
         worker, settings, origins = self.make_worker(settings, origins, data=data, start=start)
+        expected = _expected(worker, paces or (None if recorded else measured(worker)))
         record = run_record(
             COMMAND,
             settings,
@@ -78,10 +91,13 @@ class PreTraining(RunSession):
             start=start,
             differences=(worker.missing, worker.unexpected),
             hardware=self.backend.describe(),
-        )
+        ) | {"expected_s": expected}
         opening = opening_table(COMMAND, settings, origins)
         results = self.go(
-            worker, directory, record=record, announce=lambda: self._announce(opening, worker)
+            worker,
+            directory,
+            record=record,
+            announce=lambda: self._announce(opening, worker, expected),
         )
         return results, directory.path
 
@@ -182,7 +198,39 @@ class PreTraining(RunSession):
             found.append(len(data.examples(phase, seed=settings.seed)))
         return found
 
-    def _announce(self, opening: str, worker: PretrainWorker) -> None:
+    def _fitted(
+        self,
+        settings: TrainingSettings,
+        origins: Mapping[str, Origin],
+        worker: PretrainWorker,
+    ) -> tuple[TrainingSettings, dict[str, Origin], dict[int, Pace]]:
+        """The settings with as many steps as fit into `--time-budget`."""
+        assert settings.time_budget is not None and settings.time_budget.seconds and settings.iters
+        budget_s = settings.time_budget.seconds
+        paces = measured(worker, budget_s=budget_s)
+        (elapsed_s,) = sum_numbers(
+            [(time.time() - self.started) / self.world.world_size],
+            self.world,
+            self.backend.device(),
+        )
+        steps = list(settings.iters)
+        found = fitted_steps(
+            worker.phases,
+            paces,
+            recipe_steps=dict(enumerate(steps, 1)),
+            budget_s=budget_s - elapsed_s,
+            eval_every=settings.eval_every,
+        )
+        for number, count in found.items():
+            steps[number - 1] = count
+        where = f"fitted to {origins['time_budget']} {settings.time_budget}"
+        origin = Origin("recipe", where)
+        settings = dataclasses.replace(settings, iters=tuple(steps))
+        return settings, {**origins, "iters": origin}, paces
+
+    def _announce(
+        self, opening: str, worker: PretrainWorker, expected: Mapping[str, float]
+    ) -> None:
         """The opening lines."""
         for line in opening.split("\n"):
             _LOG.info("%s", line)
@@ -193,37 +241,42 @@ class PreTraining(RunSession):
         for kind, names in (("missing", worker.missing), ("unexpected", worker.unexpected)):
             if names:
                 _LOG.info("weights: %s: %s", kind, ", ".join(names))
-        _LOG.info("recipe: %s", RECIPES[worker.settings.task].source)
+        _LOG.info("recipe: %s", recipe_of(worker.settings).source)
         epochs = 0.0
         for phase in worker.phases:
-            num_examples = len(worker.examples[phase.number])
-            passes = phase.num_steps * phase.global_batch_size / num_examples
-            epochs += passes
-            self._announce_phase(phase, passes=passes)
+            examples = worker.examples[phase.number]
+            epochs += phase.num_steps * phase.global_batch_size / len(examples)
+            self._announce_phase(phase, examples, expected_s=expected.get(str(phase.number)))
+        if expected:
+            total = wording.duration(sum(expected.values()))
+            _LOG.info("%.4g epochs over the data in all; expected: about %s here", epochs, total)
         settings = worker.settings
-        is_continued = settings.init_checkpoint != "random" and worker.phases[0].number == 1
-        if is_continued and self.origins["learning_rate"].source == "default":
-            _LOG.warning(
-                "the recipe's learning rate is meant for random weights; trained ones want a much"
-                " lower one: give --learning-rate"
-            )
         if settings.fast_perf_only:
             _LOG.info("-fpo: small global batches, for measuring alone")
         warning = epochs_warning(epochs, is_meant=data.is_learnt_by_heart)
         if warning:
             _LOG.warning("%s", warning)
 
-    def _announce_phase(self, phase: Phase, *, passes: float) -> None:
+    def _announce_phase(
+        self, phase: Phase, examples: Examples, *, expected_s: float | None
+    ) -> None:
+        sequences = phase.num_steps * phase.global_batch_size
         _LOG.info(
-            "phase %d: %s, %d tokens an example, %d steps of %d examples (%.4g passes over the"
-            " data), %d of them warm-up",
+            "phase %d: %s, up to %d tokens an example, %d steps of %d examples, %d of them warm-up",
             phase.number,
             phase.objectives,
             phase.max_seq_length,
             phase.num_steps,
             phase.global_batch_size,
-            passes,
             phase.warmup_steps,
+        )
+        _LOG.info(
+            "phase %d: %s sequences, about %.3g million tokens, %.4g epochs over the data%s",
+            phase.number,
+            f"{sequences:,}",
+            sequences * mean_tokens(examples) / 1e6,
+            sequences / len(examples),
+            "" if expected_s is None else f", about {wording.duration(expected_s)} here",
         )
         _LOG.info(
             "phase %d: %d examples = %d x %d x %d (batch, micro-steps accumulated, workers%s)",
@@ -239,6 +292,29 @@ class PreTraining(RunSession):
     def _is_even(self, phase: Phase) -> bool:
         product = phase.micro_batch_size * phase.accumulation_steps * self.world.world_size
         return product == phase.global_batch_size
+
+
+def _with_recorded_steps(
+    settings: TrainingSettings,
+    origins: Mapping[str, Origin],
+    recorded: Mapping[str, Any] | None,
+) -> tuple[TrainingSettings, dict[str, Origin]]:
+    """The steps that a run with a time budget was begun with: they are fitted once."""
+    if recorded is None or settings.time_budget is None:
+        return settings, dict(origins)
+    steps = {each["name"]: each["value"] for each in recorded["settings"]}["iters"]
+    settings = dataclasses.replace(settings, iters=tuple(steps))
+    return settings, {**origins, "iters": Origin("run", "run.json")}
+
+
+def _expected(worker: PretrainWorker, paces: Mapping[int, Pace] | None) -> dict[str, float]:
+    """Seconds that each phase is expected to take; empty where nothing was measured."""
+    every = worker.settings.eval_every
+    return {
+        str(phase.number): paces[phase.number].seconds(phase, phase.num_steps, eval_every=every)
+        for phase in (worker.phases if paces else ())
+        if paces
+    }
 
 
 _UNPLANNED = (1, 1, 1, 0, 1, 0, 1.0, "")

@@ -18,6 +18,7 @@ from demo_bert.commands.loads import phase_of, pretraining_batch, pretraining_lo
 from demo_bert.commands.memory_limits import with_smaller_micro_batches
 from demo_bert.commands.pretraining_data import PretrainingData, scored_rows
 from demo_bert.commands.pretraining_plan import Phase
+from demo_bert.commands.pretraining_rate import NUM_EVALUATIONS
 from demo_bert.commands.pretraining_results import pretraining_results
 from demo_bert.commands.run_exchange import summed_and_updated
 from demo_bert.commands.run_saver import RunSaver, is_due, take_up
@@ -43,7 +44,6 @@ from demo_bert.training import Actions, Faults, StepClock, TooManySkipped, train
 _LOG = logging.getLogger(__name__)
 _SCORED_EXAMPLES = 1024
 _SCORED_TOKENS = 8192
-_EVALUATIONS_OF_A_PHASE = 10
 _MOST_RETURNS = 2
 
 
@@ -184,6 +184,17 @@ class PretrainWorker:
             status=status, worker=self, directory=directory, started=started, record=record
         )
 
+    def num_scored(self, phase: Phase) -> int:
+        """How many examples an evaluation scores.
+
+        Args:
+            phase: One of the run's.
+
+        Returns:
+            Their number, over all workers.
+        """
+        return min(len(self._scored[phase.number]), _SCORED_EXAMPLES)
+
     def baseline(self, phase: Phase) -> Unigram | None:
         """What frequencies alone reach on the examples that are scored.
 
@@ -248,10 +259,8 @@ class PretrainWorker:
 
     def loads(self, first_step: int) -> tuple[Load, ...]:
         """See `Probed.loads`."""
-        scored = [min(len(self._scored[p.number]), _SCORED_EXAMPLES) for p in self.phases]
-        return pretraining_loads(
-            self, first_step, scored=scored, num_evaluations=_EVALUATIONS_OF_A_PHASE
-        )
+        scored = [self.num_scored(phase) for phase in self.phases]
+        return pretraining_loads(self, first_step, scored=scored, num_evaluations=NUM_EVALUATIONS)
 
     def probe_batch(self, load: Load, size: int) -> tuple[Batch, float]:
         """See `Probed.probe_batch`."""
@@ -305,7 +314,7 @@ class PretrainWorker:
         stop_reason: Callable[[], str | None],
     ) -> str | None:
         settings = self.settings
-        every = Duration(steps=max(1, phase.num_steps // _EVALUATIONS_OF_A_PHASE))
+        every = Duration(steps=max(1, phase.num_steps // NUM_EVALUATIONS))
         due = partial(is_due, last_step=phase.num_steps, world=self.world, backend=self.backend)
         actions = Actions(
             emit=emit,

@@ -17,6 +17,7 @@ from demo_bert.data.masking import pieces_of
 from demo_bert.data.pairs import PairSource, ShardOfTokens, Split
 from demo_bert.data.pretraining import Examples
 from demo_bert.errors import DataError, UsageError
+from demo_bert.model.extension import extend_weights, is_extension
 from demo_bert.model.vocabulary import CaseRules, build_tokenizer, read_vocabulary
 from demo_bert.seeds import derive
 from demo_bert.settings import TrainingSettings
@@ -115,7 +116,7 @@ def load_data(
                 "--dataset-path takes one token store here;"
                 " put several together with demo_bert prepare merge"
             )
-        return _stored(Path(settings.dataset_path[0]), settings, start)
+        return _stored(Path(settings.dataset_path[0]), settings, start, announce=announce)
     if settings.task == "text":
         raise UsageError("-t text: no data; give --dataset-path STORE (made by demo_bert prepare)")
     if settings.sample is False:
@@ -180,24 +181,16 @@ def _sample(settings: TrainingSettings, start: StartingWeights) -> PretrainingDa
 
 
 def _stored(
-    path: Path, settings: TrainingSettings, start: StartingWeights
+    path: Path,
+    settings: TrainingSettings,
+    start: StartingWeights,
+    *,
+    announce: Callable[[str], None],
 ) -> tuple[PretrainingData, StartingWeights]:
     store = open_store(path)
     vocabulary = read_vocabulary(store.vocabulary_path)
     if store.vocabulary_sha256 != vocabulary_sha256(start.vocabulary):
-        if start.weights is not None:
-            raise DataError(
-                f"{path}: was prepared with another vocabulary ({len(vocabulary)} entries) than"
-                f" that of {start.record['name']} ({len(start.vocabulary)}); prepare it again with"
-                " --vocab of that model"
-            )
-        # Random weights have no vocabulary of their own: the store's is theirs.
-        start = dataclasses.replace(
-            start,
-            config=dataclasses.replace(start.config, vocab_size=len(vocabulary)),
-            vocabulary=vocabulary,
-            case_rules=_case_rules(store, start.case_rules),
-        )
+        start = _with_vocabulary(start, vocabulary, store, announce=announce)
     record = _record(store.shards, str(path), "the user's own", str(path))
     record["files"] = [
         {"path": str(shard.path), "sha256": shard.entry.sha256, "size_bytes": shard.num_bytes}
@@ -212,6 +205,40 @@ def _stored(
         whole_words=settings.whole_word_masking,
     )
     return data, start
+
+
+def _with_vocabulary(
+    start: StartingWeights,
+    vocabulary: list[str],
+    store: TokenStore,
+    *,
+    announce: Callable[[str], None],
+) -> StartingWeights:
+    """The start with the store's vocabulary, where that can be."""
+    old = start.vocabulary
+    if start.weights is None:
+        # Random weights have no vocabulary of their own: the store's is theirs.
+        return dataclasses.replace(
+            start,
+            config=dataclasses.replace(start.config, vocab_size=len(vocabulary)),
+            vocabulary=vocabulary,
+            case_rules=_case_rules(store, start.case_rules),
+        )
+    if not is_extension(old, vocabulary):
+        raise DataError(
+            f"{store.path}: was prepared with another vocabulary ({len(vocabulary)} entries) than"
+            f" that of {start.record['name']} ({len(old)}), nor does it begin with all of that;"
+            " prepare it again with --vocab of that model, or with one made by prepare vocab"
+            " --extend"
+        )
+    announce(
+        f"vocabulary: {len(vocabulary) - len(old):,} entries are new to {start.record['name']};"
+        " each starts from the mean of its old pieces"
+    )
+    weights = extend_weights(start.weights, old=old, new=vocabulary)
+    size = weights.config.vocab_size
+    config = dataclasses.replace(start.config, vocab_size=size)
+    return dataclasses.replace(start, config=config, weights=weights, vocabulary=vocabulary)
 
 
 def _case_rules(store: TokenStore, otherwise: CaseRules) -> CaseRules:

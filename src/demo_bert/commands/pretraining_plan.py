@@ -50,6 +50,10 @@ class PretrainingRecipe:
     weight_decay: float = 0.01
     dropout: float | None = None
     """Of hidden states and attention; None: the model's."""
+    rate_batch: int | None = None
+    """Examples of an update that the rates are for; None: each phase's own."""
+    rate_note: str = ""
+    """Why the rates are what they are, for the log."""
 
 
 _BOOKSWIKI = PretrainingRecipe(
@@ -75,6 +79,20 @@ RECIPES: dict[str, PretrainingRecipe] = {
     ),
 }
 """`-t` -> what it is trained with."""
+
+CONTINUED = replace(
+    _BOOKSWIKI,
+    phases=tuple(
+        replace(phase, learning_rate=1e-4, warmup_steps=round(0.06 * phase.num_steps))
+        for phase in _BOOKSWIKI.phases
+    ),
+    optimizer="adamw",
+    schedule="linear",
+    source="continued pre-training: AdamW, as Gururangan et al. 2020 adapt to a task",
+    rate_batch=256,
+    rate_note="weights that are trained already want a low rate and a short warm-up",
+)
+"""What `bookswiki` and `text` are trained with from weights that are trained already."""
 
 SAMPLE_PHASES = tuple(
     replace(phase, num_steps=steps, warmup_steps=warmup, global_batch_size=batch)
@@ -144,6 +162,22 @@ class Phase:
         return most_masked(self.max_seq_length) if "mlm_loss" in self.parts else 0
 
 
+def recipe_of(settings: TrainingSettings) -> PretrainingRecipe:
+    """The recipe of a run.
+
+    Args:
+        settings: As resolved.
+
+    Returns:
+        That of its task; or `CONTINUED` where trained weights are trained on. The second phase
+        alone is not that: it goes on from the first one as published.
+    """
+    is_continued = settings.init_checkpoint != "random" and settings.phases != (2,)
+    if is_continued and settings.task != "overfit":
+        return CONTINUED
+    return RECIPES[settings.task]
+
+
 def defaults_of(
     settings: TrainingSettings, *, is_sample: bool, num_workers: int
 ) -> tuple[dict[str, object], tuple[PhaseRecipe, ...]]:
@@ -157,7 +191,7 @@ def defaults_of(
     Returns:
         Values by name, a tuple having one for each phase; and the recipe's phases.
     """
-    recipe = RECIPES[settings.task]
+    recipe = recipe_of(settings)
     is_cut = is_sample and settings.task != "overfit"
     phases = SAMPLE_PHASES if is_cut else recipe.phases
     batches = tuple(phase.global_batch_size for phase in phases)
@@ -254,7 +288,7 @@ def epochs_warning(epochs: float, *, is_meant: bool) -> str | None:
     if is_meant or epochs <= _MOST_EPOCHS:
         return None
     return (
-        f"{epochs:,.0f} passes over the data: beyond about {_MOST_EPOCHS} a model learns the text"
+        f"{epochs:,.0f} epochs over the data: beyond about {_MOST_EPOCHS} a model learns the text"
         " by heart; prepare more text, or give fewer --iters"
     )
 
@@ -278,21 +312,23 @@ def _phase(
     else:
         assert settings.iters
         steps = settings.iters[at]
-    warmup = round(steps * recipe.warmup_steps / recipe.num_steps)
+    whole = recipe_of(settings)
+    published = whole.phases[at]
+    share_of = published if whole is CONTINUED else recipe
+    warmup = round(steps * share_of.warmup_steps / share_of.num_steps)
     if settings.task == "overfit":
         warmup = recipe.warmup_steps
     if settings.warmup and len(settings.warmup) > at:
         warmup = settings.warmup[at]
-    published = RECIPES[settings.task].phases[at]
     choice = scaled_rate(
         published.learning_rate,
         rule=settings.lr_scaling,
-        reference_batch=published.global_batch_size,
+        reference_batch=whole.rate_batch or published.global_batch_size,
         global_batch=batch,
         num_workers=num_workers,
         cap=None,
     )
-    rate, reason = choice.rate, choice.reason
+    rate, reason = choice.rate, "; ".join(filter(None, (choice.reason, whole.rate_note)))
     if settings.learning_rate and len(settings.learning_rate) > at:
         rate, reason = settings.learning_rate[at], "as given"
     return Phase(

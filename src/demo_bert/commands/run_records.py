@@ -85,7 +85,7 @@ def run_record(
         "argv": [redact(argument) for argument in argv],
         "digest": result_settings_digest(command, settings),
         "settings": as_records(command, settings, origins),
-        "versions": _versions(),
+        "versions": versions(),
         "hardware": dict(hardware),
         "data": dict(data),
         "init_checkpoint": {
@@ -209,11 +209,16 @@ def _inputs(run: Mapping[str, Any]) -> tuple[list[str], list[str], dict[str, Any
     return data, sorted(run["init_checkpoint"]["sha256"].values()), run["model_config"]
 
 
-def _versions() -> dict[str, str]:
-    versions = {"demo_bert": __version__, "python": platform.python_version()}
+def versions() -> dict[str, str]:
+    """The versions of the program and of what it computes with.
+
+    Returns:
+        Package -> version, or "not installed".
+    """
+    found = {"demo_bert": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            versions[package] = version(package)
+            found[package] = version(package)
         except PackageNotFoundError:
-            versions[package] = "not installed"
-    return versions
+            found[package] = "not installed"
+    return found

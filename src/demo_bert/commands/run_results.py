@@ -60,7 +60,7 @@ def results_frame(
             peak_flops=worker.backend.peak_flops(worker.dtype),
             num_workers=worker.world.world_size,
         ),
-        "wall_s": _wall_s(events, started),
+        "wall_s": wall_s(events, started),
         "data": record["data"],
     }
 
@@ -106,8 +106,16 @@ def _exchange(steps: Sequence[Mapping[str, Any]], seconds: float) -> dict[str, A
     }
 
 
-def _wall_s(events: Sequence[Mapping[str, Any]], started: float) -> float:
-    """Seconds of this attempt so far and, of those before, from first to last event."""
+def wall_s(events: Sequence[Mapping[str, Any]], started: float) -> float:
+    """This attempt's time so far and, of those before, from first to last event.
+
+    Args:
+        events: All of the run.
+        started: Unix time at which this attempt's command began.
+
+    Returns:
+        Seconds.
+    """
     spans: dict[int, list[float]] = {}
     for event in events:
         spans.setdefault(event["attempt"], []).append(event["time"])

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from demo_bert.checkpoint import Checkpoint, newest, of_step, set_aside_after
-from demo_bert.clock import process_start
+from demo_bert.clock import command_start
 from demo_bert.commands.checkpoint_copies import spread
 from demo_bert.commands.going_on import going_on_command, program
 from demo_bert.commands.logs import also_to_file, remove, to_handler, to_standard_error
@@ -80,7 +80,7 @@ class RunSession(ABC):
     ) -> None:
         self.command = command
         self.settings, self.origins, self.argv = settings, origins, tuple(argv)
-        self.started = process_start()
+        self.started = command_start()
         """Unix time at which the run began: with the command, or where the one before it ended."""
         self.world = place()
         limit = settings.max_time.seconds if settings.max_time else None

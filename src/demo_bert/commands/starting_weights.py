@@ -127,7 +127,7 @@ def _read(directory: Path, *, name: str) -> StartingWeights:
     check_vocabulary(vocabulary, weights.config.vocab_size)
     origin = origin_of(directory)
     record = {
-        "name": name,
+        "name": f"{name} (embedded in the package)" if origin.is_embedded else name,
         "source": origin.source,
         "sha256": weights.sha256,
         "licence": origin.licence,

@@ -21,10 +21,12 @@ class Origin:
     Attributes:
         source: A repository and commit, a wheel, the package, or a path.
         licence: As its source states it, or "not stated".
+        is_embedded: Whether they are weights of our own that the package carries.
     """
 
     source: str
     licence: str
+    is_embedded: bool = False
 
 
 def find_published(size: str, *, announce: Announce) -> Path:
@@ -112,7 +114,9 @@ def origin_of(directory: Path) -> Origin:
         if size.wheel is not None and directory == _mirror(name, size):
             return Origin(f"{size.wheel} from the package index", size.wheel.licence)
         if directory == _packaged(name):
-            return Origin(f"{name} in the package", size.source.licence)
+            content = json.loads(read_text(directory / "config.json"))
+            licence = str(content.get("licence", "not stated"))
+            return Origin(f"{name} in the package", licence, is_embedded=True)
     return Origin(str(directory), "not stated")
 
 
@@ -131,6 +135,10 @@ def _find(name: str, size: Size, *, announce: Announce) -> Path:
         except (UnreachableError, NotOnIndexError) as error:
             reasons.append(str(error))
     if (_packaged(name) / "config.json").is_file():
+        announce(
+            f"{'; '.join(reasons)}; {name} of the package itself is taken: weights that demo_bert"
+            f" pre-trained, not the published ones ({_packaged(name) / 'README.md'})"
+        )
         return _packaged(name)
     files = " ".join(file.path for file in size.source.files)
     fetching = f"hf download {size.source.repo_id} --revision {size.source.revision} {files}"

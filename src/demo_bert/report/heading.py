@@ -8,7 +8,11 @@ from demo_bert.report.fields import finite, mapping, numbers, text, whole
 from demo_bert.report.markup import escape, note
 from demo_bert.report.record import Evaluation, Run
 
-_VERBS = {"pretraining": "Pre-trained", "finetuning": "Fine-tuned"}
+_VERBS = {
+    "pretraining": "Pre-trained",
+    "finetuning": "Fine-tuned",
+    "pipeline": "Pre-trained and fine-tuned",
+}
 
 
 def title(run: Run) -> str:

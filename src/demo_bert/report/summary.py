@@ -45,6 +45,44 @@ def final_lines(
     return [line for line in lines if line]
 
 
+def pipeline_lines(
+    results: Mapping[str, object], directory: Path, *, program: str = "demo_bert"
+) -> list[str]:
+    """What to print on standard output when a pipeline ends.
+
+    Args:
+        results: The content of its `results.json`.
+        directory: Its directory, as the user named it.
+        program: How the user calls the program.
+
+    Returns:
+        Lines without line ends: the score, a line for each stage, the page, the next command.
+    """
+    lines = [_scores(results)]
+    for entry in map(mapping, items(results.get("stages"))):
+        lines.append(f"{text(entry.get('name')):<12}{_stage(entry)}")
+    lines.append(f"page        {directory / 'report.html'}")
+    tuned = directory / "finetuning"
+    own = final_lines(results, tuned, program=program)
+    return [*filter(None, lines), *(line for line in own if line.startswith(("next", "sample")))]
+
+
+def _stage(entry: Mapping[str, object]) -> str:
+    """What a stage came to: its work, and its main figures."""
+    status = text(entry.get("status"))
+    ending = "" if status == "complete" else f"  ({status})"
+    if text(entry.get("name")) != "prepare":
+        metrics = numbers(entry.get("metrics"))
+        words = "  ".join(
+            f"{wording.metric_name(key)} {wording.score(value)}" for key, value in metrics.items()
+        )
+        return f"{'  '.join(filter(None, (_work(entry), words)))}{ending}"
+    data, wall_s = mapping(entry.get("data")), finite(entry.get("wall_s"))
+    tokens = whole(data.get("tokens"))
+    made = "" if tokens is None else f"{tokens:,} tokens"
+    return f"{made}{'' if wall_s is None else f' in {wording.duration(wall_s)}'}{ending}".strip()
+
+
 def _scores(results: Mapping[str, object]) -> str:
     metrics, spread = numbers(results.get("metrics")), numbers(results.get("metrics_std"))
     main = wording.main_metric(metrics)

@@ -2,7 +2,8 @@
 
 The order of precedence is flag, environment, settings file, recipe. The standard library alone.
 
-    option, training_options, run_options, command_options, table    the table
+    option, training_options, run_options, command_options,
+    prepare_options, table                                           the table
     argv, layers, checks, resolution                                 from the command line to values
     typed                                                            the settings of each command
     origin, opening, environment, recorded, help                     what is told and kept of them

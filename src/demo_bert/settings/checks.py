@@ -183,6 +183,12 @@ def _training_problems(command: str, values: Values, origins: Origins) -> list[s
             f"{origins['fast_perf_only']} sets the global batch;"
             f" leave {origins['global_batch_size']} out"
         )
+    if values.get("time_budget") is not None and not _is_recorded("time_budget", origins):
+        found += [
+            f"{origins['time_budget']} and {origins[name]} exclude each other; give one of them"
+            for name in ("iters", "epochs")
+            if values.get(name) is not None and not _is_recorded(name, origins)
+        ]
     if values.get("phases") == (2,) and values.get("init_checkpoint") == "random":
         found.append(f"{origins['phases']} 2 needs --init-checkpoint: the weights of phase 1")
     is_given = values.get("columns") is not None and not _is_recorded("columns", origins)

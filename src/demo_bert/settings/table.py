@@ -5,10 +5,16 @@ from functools import cache
 
 from demo_bert.settings.command_options import COMMAND_OPTIONS
 from demo_bert.settings.option import GROUPS, PREFIX, Arity, Option
+from demo_bert.settings.prepare_options import PREPARE_OPTIONS
 from demo_bert.settings.run_options import RUN_OPTIONS
 from demo_bert.settings.training_options import TRAINING_OPTIONS
 
-OPTIONS: tuple[Option, ...] = TRAINING_OPTIONS + RUN_OPTIONS + COMMAND_OPTIONS
+OPTIONS: tuple[Option, ...] = (
+    *TRAINING_OPTIONS,
+    *RUN_OPTIONS,
+    *COMMAND_OPTIONS,
+    *PREPARE_OPTIONS,
+)
 """Every option of every command, once."""
 
 OTHER_VARIABLES: tuple[str, ...] = tuple(

@@ -1,6 +1,6 @@
 """Options that say what is trained, on what, how long and how; the one place that defines them."""
 
-from demo_bert.choices import number, whole_number
+from demo_bert.choices import number, time_span, whole_number
 from demo_bert.settings.option import PHASED, PRETRAINING_TASKS, TRAINING, Option
 from demo_bert.settings.readers import name, path, phases
 
@@ -13,12 +13,22 @@ TRAINING_OPTIONS: tuple[Option, ...] = (
     Option(
         "dtype",
         "-d --dtype",
-        commands=TRAINING,
+        commands=tuple(command for command in TRAINING if command != "pipeline"),
         group="what",
         choices=("bf16", "fp32"),
         help="Compute type. Master weights, optimizer state and reductions stay float32; fp32 is"
         " true float32. On resume: as it was.",
         is_required=True,
+        shapes_result=True,
+    ),
+    Option(
+        "dtype",
+        "-d --dtype",
+        commands=("pipeline",),
+        group="what",
+        choices=("bf16", "fp32"),
+        help="Compute type of both trainings.",
+        default="bf16",
         shapes_result=True,
     ),
     Option(
@@ -200,6 +210,19 @@ TRAINING_OPTIONS: tuple[Option, ...] = (
         shapes_result=True,
     ),
     Option(
+        "time_budget",
+        "--time-budget",
+        commands=("pretraining",),
+        group="length",
+        metavar="TIME",
+        parse=time_span,
+        help="As many steps as fit into this time here, by a short measurement at the start that is"
+        " recorded; warm-up and decay are fitted to them. Not together with -i or -e. (--max-time"
+        " stops a run instead.)",
+        recipes={"": "none"},
+        shapes_result=True,
+    ),
+    Option(
         "warmup",
         "-w --warmup",
         commands=TRAINING,
@@ -253,7 +276,7 @@ TRAINING_OPTIONS: tuple[Option, ...] = (
             "classification": "2e-5 at batch 32 (hidden sizes below 768: 1e-4), scaled as below",
             "squad": "3e-5 at batch 32 (hidden sizes below 768: 1e-4), scaled as below",
             "squad_v2": "3e-5 at batch 32 (hidden sizes below 768: 1e-4), scaled as below",
-            "bookswiki": "6e-3 4e-3 at 65536 32768",
+            "bookswiki": "6e-3 4e-3 at 65536 32768; with --init-checkpoint 1e-4 at 256",
         },
         shapes_result=True,
     ),

@@ -30,6 +30,7 @@ class TrainingSettings:
     max_seq_length: tuple[int, ...] | None
     epochs: float | None
     iters: tuple[int, ...] | None
+    time_budget: Duration | None = None
     warmup: tuple[int, ...] | None
     phases: tuple[int, ...] | None = None
     fast_perf_only: bool = False
@@ -213,7 +214,7 @@ class DoctorSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class OtherSettings:
-    """Settings of a command that is parsed and not delivered yet, by name."""
+    """Settings by name: of `pipeline`, which hands them on, and of what is not here yet."""
 
     values: Mapping[str, object]
 

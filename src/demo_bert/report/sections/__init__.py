@@ -18,9 +18,11 @@ from demo_bert.report.sections import (
     scores,
     settings,
     speed,
+    stages,
 )
 
 SECTIONS: tuple[Callable[[Run], Section | None], ...] = (
+    stages.section,
     per_seed.section,
     scores.section,
     phases.section,
