@@ -80,7 +80,7 @@ class PreTraining(RunSession):
             unfitted, _, _ = self.make_worker(settings, origins, data=data, start=start)
             settings, origins, paces = self._fitted(settings, origins, unfitted)
         worker, settings, origins = self.make_worker(settings, origins, data=data, start=start)
-        expected = _expected(worker, paces or (None if recorded else measured(worker)))
+        expected = _expected(worker, paces)
         record = run_record(
             COMMAND,
             settings,
@@ -247,9 +247,7 @@ class PreTraining(RunSession):
             examples = worker.examples[phase.number]
             epochs += phase.num_steps * phase.global_batch_size / len(examples)
             self._announce_phase(phase, examples, expected_s=expected.get(str(phase.number)))
-        if expected:
-            total = wording.duration(sum(expected.values()))
-            _LOG.info("%.4g epochs over the data in all; expected: about %s here", epochs, total)
+        _LOG.info("%.4g epochs over the data in all", epochs)
         settings = worker.settings
         if settings.fast_perf_only:
             _LOG.info("-fpo: small global batches, for measuring alone")

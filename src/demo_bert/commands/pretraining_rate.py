@@ -1,4 +1,4 @@
-"""How long a pre-training run takes here: measured before it starts, and steps fitted to a time.
+"""Steps fitted to a time: how fast each phase goes here is measured before it starts.
 
 A few micro-steps of each phase are made at a learning rate of zero, and the moments are cleared
 after them, so that a run is the same with and without being measured.
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 NUM_EVALUATIONS = 10
 """Of a phase, where nobody says how many."""
 _MOST_STEPS = 50
-_SHORT_S = 1.0
+_SHORTEST_S, _LONGEST_S = 1.0, 20.0
 _FORWARD_FRACTION = 1 / 3
 """Of a micro-step, what an example costs that is scored alone."""
 _KEPT_BACK = 0.03
@@ -79,7 +79,7 @@ class Pace:
         return num_steps * self.step_s(phase) + num_evaluations * self.evaluation_s
 
 
-def measured(worker: "PretrainWorker", *, budget_s: float | None = None) -> dict[int, Pace]:
+def measured(worker: "PretrainWorker", *, budget_s: float) -> dict[int, Pace]:
     """Measures every phase of a run; all workers together.
 
     Args:
@@ -89,7 +89,7 @@ def measured(worker: "PretrainWorker", *, budget_s: float | None = None) -> dict
     Returns:
         Phase -> pace, the same on every worker.
     """
-    for_s = _SHORT_S if budget_s is None else max(_SHORT_S, min(20.0, 0.01 * budget_s))
+    for_s = max(_SHORTEST_S, min(_LONGEST_S, 0.01 * budget_s))
     found = {phase.number: _measured(worker, phase, for_s=for_s) for phase in worker.phases}
     for tensor in worker.optimizer.state.values():
         tensor.zero_()
