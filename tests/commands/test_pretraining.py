@@ -5,6 +5,7 @@ import random
 import re
 import string
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from demo_bert.data.packing import Batch
 from demo_bert.model.bert import Bert, initialise
 from demo_bert.model.convert import save_model_directory
 from demo_bert.model.vocabulary import CaseRules
+from demo_bert.training import LossSum
 from small_run import (
     CONFIG,
     VOCABULARY,
@@ -384,16 +386,19 @@ def test_overfit_with_a_frozen_encoder_does_not_learn(
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, *, calls: range) -> None:
-    """Makes losses of some micro-batches infinite, counted from 1."""
+    """Makes losses of some micro-batches of the training infinite, counted from 1."""
     seen = [0]
-    good = pretrain_worker.loss_of
+    train = pretrain_worker.train
 
-    def loss_of(model: torch.nn.Module, batch: Batch, *, parts: tuple[str, ...]) -> torch.Tensor:
-        seen[0] += 1
-        found = good(model, batch, parts=parts)
-        return found * float("inf") if seen[0] in calls else found
+    def poisoned(*parts: Any, loss_sum: LossSum, **options: Any) -> str | None:
+        def loss_of(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+            seen[0] += 1
+            found = loss_sum(model, batch)
+            return found * float("inf") if seen[0] in calls else found
 
-    monkeypatch.setattr(pretrain_worker, "loss_of", loss_of)
+        return train(*parts, loss_sum=loss_of, **options)
+
+    monkeypatch.setattr(pretrain_worker, "train", poisoned)
 
 
 LONG = ("-i", "12", "1", "--save-every", "2", "-b", "10", "6")
