@@ -182,6 +182,14 @@ def test_secrets_and_line_ends_are_taken_out_of_errors(monkeypatch, capsys):
     assert capsys.readouterr().err == "demo_bert: error: https://***@hub failed\n"
 
 
+def test_a_message_that_quotes_a_whole_file_is_shortened(monkeypatch, capsys):
+    raising(monkeypatch, errors.DataError("first " + "x" * 9000 + " last"))
+    assert cli.main(MRPC) == 2
+    said = capsys.readouterr().err
+    assert len(said) < 1600
+    assert said.startswith("demo_bert: error: first x") and said.endswith("x last\n")
+
+
 def test_a_stop_on_request_is_no_error(monkeypatch, capsys):
     raising(monkeypatch, errors.StopRequested("stopped at step 7; go on with: demo_bert ..."))
     assert cli.main(MRPC) == 75

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _FAILURE = 1
 _INTERRUPTED = 130
 _WIDTHS = (60, 100)
+_MOST_CHARACTERS = 1500
 _NOT_HERE = "Not here yet"
 
 
@@ -52,8 +53,10 @@ def main(argv: Sequence[str], *, prepare_environment: Callable[[], None] | None 
         sys.stdout.flush()
         return code
     except DemoBertError as error:
-        kind = "" if isinstance(error, StopRequested) else "error: "
-        _say(f"demo_bert: {kind}{error}")
+        if isinstance(error, StopRequested):
+            _say(f"demo_bert: {error}")
+        else:
+            _say(f"demo_bert: error: {error}", most=_MOST_CHARACTERS)
         return error.exit_code
     except KeyboardInterrupt:
         _say("demo_bert: interrupted")
@@ -164,11 +167,14 @@ def _width() -> int:
     return min(max(columns, _WIDTHS[0]), _WIDTHS[1])
 
 
-def _say(text: str) -> None:
-    """One line on standard error, without secrets."""
+def _say(text: str, *, most: int | None = None) -> None:
+    """One line on standard error, without secrets, its middle left out where it is too long."""
     from demo_bert.settings.origin import redact
 
-    print(redact(" ".join(text.splitlines())), file=sys.stderr, flush=True)
+    line = redact(" ".join(text.splitlines()))
+    if most is not None and len(line) > most:  # it may quote all of a damaged file
+        line = f"{line[: most // 2]} ... {line[-most // 2 :]}"
+    print(line, file=sys.stderr, flush=True)
 
 
 def _nothing() -> None:

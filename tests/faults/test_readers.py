@@ -433,7 +433,7 @@ def test_damaged_input_is_refused_in_one_line_or_read(
             tally["read"] += 1
         except DemoBertError as error:
             message = str(error)
-            assert message and "\n" not in message and len(message) < 2000, message
+            assert message and "\n" not in message, message
             tally["refused"] += 1
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)

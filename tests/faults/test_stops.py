@@ -61,9 +61,28 @@ OFTEN = {"finetuning": 4, "pretraining": 2, "prepare": 1}
 """How many of them always; with 1 in a download 8."""
 
 
-def most_seconds() -> float:
-    """Until a stop at once: 2 s on a machine that is not busy with others."""
-    return 2.0 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+AT_ONCE_S = 2.0
+
+
+def seconds_to_end(process: subprocess.Popen[str], number: signal.Signals) -> float:
+    """Sends a signal, waits for the end, and gives how long that took.
+
+    What the process waited for a core while others had it is left out, so that the figure is that
+    of a machine that has nothing else to do.
+    """
+    before_s, began_s = waited_for_a_core(process.pid), time.monotonic()
+    process.send_signal(number)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    took_s = time.monotonic() - began_s
+    return took_s - (waited_for_a_core(process.pid) - before_s)
+
+
+def waited_for_a_core(pid: int) -> float:
+    """Seconds so far, of the main thread."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except FileNotFoundError:  # a kernel that does not count it
+        return 0.0
 
 
 def wait_for(stage: str, process: subprocess.Popen[str]) -> None:
@@ -84,13 +103,12 @@ def ask(kind: Kind, directory: Path, request: Request) -> tuple[int, str, float]
     more = () if number is not None else ("--max-time", "0.3s")
     process = kind.start(directory, *more, is_marked=stage != "starting")
     with process:
-        began_s = time.monotonic()
+        took_s = 0.0
         if number is not None:
             wait_for(stage, process)
-            began_s = time.monotonic()
-            process.send_signal(number)
+            took_s = seconds_to_end(process, number)
         _, err = process.communicate(timeout=120)
-    return process.returncode, err, time.monotonic() - began_s
+    return process.returncode, err, took_s
 
 
 @pytest.mark.timeout(3600)
@@ -109,8 +127,8 @@ def test_a_request_in_any_stage_ends_with_75_and_the_run_goes_on_exactly(
         what = "the time limit" if number is None else number.name
         assert line.startswith(f"demo_bert: stopped by {what}")
         assert "Traceback" not in err
-        assert number is None or stage not in AT_ONCE or took_s < most_seconds()
-        if is_full:
+        assert stage not in AT_ONCE or took_s < AT_ONCE_S
+        if is_full and number is not None:
             print(f"{name} {stage} {what}: {took_s:.2f} s")
     kind.finish(directory)
     kind.assert_same(directory, tmp_path / "straight")
@@ -133,14 +151,12 @@ def test_a_download_stops_at_once_and_the_same_command_fetches_it(
             home = environment(server.address, tmp_path / number.name)
             process = start(argv, tmp_path, environment=home)
             assert server.stalled.wait(60)
-            began_s = time.monotonic()
-            process.send_signal(number)
+            took_s = seconds_to_end(process, number)
             _, err = process.communicate(timeout=60)
-            took_s = time.monotonic() - began_s
             assert process.returncode == 75, err
             last = err.splitlines()[-1]
             assert last.startswith(f"demo_bert: stopped by {number.name} before training began")
-            assert took_s < most_seconds(), "it waits for the server"
+            assert took_s < AT_ONCE_S, "it waits for the server"
             assert not (tmp_path / "run").exists()
             with start(
                 shlex.split(last.split("goes on with: ")[1])[1:], tmp_path, environment=home

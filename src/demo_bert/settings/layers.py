@@ -167,6 +167,9 @@ def _is_section(key: object, value: object) -> bool:
     return key in commands and isinstance(value, Mapping)
 
 
+_SHOWN_CHARACTERS = 60
+
+
 def _unknown_key(key: str, command: str, names: Mapping[str, Option]) -> str:
     name = key.replace("-", "_")
     found = (owner for row in OPTIONS if row.name == name for owner in row.commands)
@@ -175,7 +178,8 @@ def _unknown_key(key: str, command: str, names: Mapping[str, Option]) -> str:
         return (
             f"{key} is an option of {', '.join(owners)}, not of {command}; put it in [{owners[0]}]"
         )
-    return f"unknown setting {key!r}{guess(key, names)}; demo_bert {command} -h lists all"
+    short = key if len(key) <= _SHOWN_CHARACTERS else f"{key[:_SHOWN_CHARACTERS]}..."
+    return f"unknown setting {short!r}{guess(short, names)}; demo_bert {command} -h lists all"
 
 
 def _is_open(option: Option, given: Given) -> bool:
