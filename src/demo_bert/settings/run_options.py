@@ -333,7 +333,7 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option(
         "profile_steps",
         "",
-        commands=(*TRAINING, "bench"),
+        commands=TRAINING,
         group="environment",
         metavar="FIRST:LAST",
         parse=step_range,

@@ -187,7 +187,6 @@ class BenchSettings:
     checkpoint_activations: bool
     workers: int | str | None
     """A number, "auto" (-v alone), or None: one worker in this process."""
-    profile_steps: tuple[int, int] | None
     output_dir: str | None
     config: str | None
     log_level: str

@@ -16,6 +16,7 @@ import numpy as np
 from demo_bert.commands.fine_tune import FineTuning, Inputs
 from demo_bert.commands.measuring.course import Course
 from demo_bert.commands.measuring.drawn import drawn_documents, drawn_examples
+from demo_bert.commands.not_yet import refuse_what_is_missing
 from demo_bert.commands.pretrain import PreTraining
 from demo_bert.commands.pretrain_worker import PretrainWorker
 from demo_bert.commands.pretraining_data import PretrainingData
@@ -111,6 +112,7 @@ class Work:
         given = flags_of([*argv, *self.extra], command)
         settings, origins = resolve(command, given, {}, tasks=tuple(TASKS))
         assert isinstance(settings, TrainingSettings)
+        refuse_what_is_missing(settings, origins)
         return settings, origins
 
 
