@@ -210,7 +210,10 @@ def forecast_of(worker: Probed, *, first_step: int, begun: float) -> Forecast:
     free = backend.free_memory_bytes()
     backend.reset_peak_memory()
     now = backend.peak_memory_bytes()
-    available = None if free is None or now is None else int(now + _USABLE_FRACTION * free)
+    sharing = world.local_size if backend.name == "cpu" else 1
+    available = None
+    if free is not None and now is not None:
+        available = int(now + _USABLE_FRACTION * free / sharing)
     fixed_s = weights * _update_s_per_weight(worker) + communication + _STEP_S
     parts = [
         _part(worker, load, fixed_s=fixed_s, weights=weights, before=before, available=available)
