@@ -11,7 +11,6 @@ model of the hub. The table goes to standard output, the figures as JSON to `-o 
 import json
 import logging
 import tempfile
-import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -33,7 +32,6 @@ _LOG = logging.getLogger(__name__)
 _SIZES = {"mrpc": (32, 128), "squad": (12, 384), "phase1": (32, 128), "phase2": (8, 512)}
 """Task -> examples of a micro-step, longest example."""
 _MORE_ON_ACCELERATORS = 8
-_COLUMNS = 80
 _DIRECTORY = Path("runs") / "bench"
 _REPEATS_ALONE, _REPEATS_BESIDE = 5, 3
 _MEETING = Duration(seconds=600.0)
@@ -127,8 +125,7 @@ def _measure_all(settings: BenchSettings, *, backend: "Backend", world: "World")
     facts |= {"started": started, "seconds": time.time() - started}
     path = _path(settings, started)
     write_text(path, json.dumps(record_of(rows, peak, facts=facts), indent=1) + "\n")
-    rule = textwrap.wrap(f"rule: {facts['rule']}", _COLUMNS)
-    say([*lines_of(rows, peak, facts=facts), "", *rule, f"json: {path}"])
+    say([*lines_of(rows, peak, facts=facts), f"json: {path}"])
 
 
 def _measured(

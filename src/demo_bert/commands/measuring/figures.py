@@ -2,6 +2,7 @@
 
 import os
 import statistics
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from demo_bert.commands.measuring.own import OwnSide
 from demo_bert.commands.measuring.peak import MOST_REPEATS, Peak
 from demo_bert.report import wording
 
+_COLUMNS = 80
 _SHOWN_PARTS = (*PARTS, "other")
 RULE = (
     "the first {warm_up} steps are left out; the device is waited for at the end of each block of"
@@ -83,7 +85,8 @@ def lines_of(rows: Sequence[Row], peak: Peak, *, facts: Mapping[str, Any]) -> li
         whole = sum(parts.values()) or 1.0
         shares = "".join(f"{f'{100 * parts[part] / whole:.1f} %':>11}" for part in _SHOWN_PARTS)
         lines.append(f"{row.label:11}{shares}")
-    return lines + _against(rows, peak, facts) + _examples(rows)
+    rule = textwrap.wrap(f"rule: {facts['rule']}", _COLUMNS)
+    return [*lines, *_against(rows, peak, facts), *_examples(rows), "", *rule]
 
 
 def record_of(rows: Sequence[Row], peak: Peak, *, facts: Mapping[str, Any]) -> dict[str, Any]:
