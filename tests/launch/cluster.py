@@ -6,9 +6,11 @@ for `private`, which is a directory of its own on each, and for the home. A furt
 where commands are invoked.
 """
 
+import ctypes
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -217,6 +219,7 @@ def cluster(directory: Path, num_hosts: int) -> Iterator[Cluster]:
     numbers = [*range(1, num_hosts + 1), _HERE]
     made = Cluster(directory, tag, network, [f"{network}.{n}" for n in numbers[:-1]])
     _make_keys(made, numbers)
+    _remove_what_others_left()
     try:
         _must("ip", "link", "add", f"{tag}br", "type", "bridge")
         _must("ip", "link", "set", f"{tag}br", "up")
@@ -311,8 +314,25 @@ def _start_host(made: Cluster, number: int) -> None:
         stdout=log,
         stderr=log,
         env={"PATH": _PATH},
+        preexec_fn=_die_with_parent,
     )
     log.close()
+
+
+def _die_with_parent() -> None:
+    """A host ends with the test, however that one ends."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def _remove_what_others_left() -> None:
+    """Removes names of tests that were killed; their processes are gone."""
+    for listing in (("netns", "list"), ("-br", "link", "list", "type", "bridge")):
+        for line in _quiet("ip", *listing).stdout.splitlines():
+            name = line.split()[0]
+            owner = re.fullmatch(r"d(\d+)[a-h](?:h\d+|br)", name)
+            if owner and not Path(f"/proc/{owner[1]}").exists():
+                kind = "netns" if "h" in name[len(owner[1]) + 2 :] else "link"
+                _quiet("ip", kind, "del", name)
 
 
 def _wait_for_sshd(made: Cluster) -> None:

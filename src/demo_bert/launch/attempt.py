@@ -185,13 +185,11 @@ class Attempt:
     def _of_silence(self) -> Verdict:
         """All that ended did so because others were silent: one hangs, or the network does."""
         failed = {rank for rank, _ in self._failing}
-        silent = [r for r in range(self.job.world_size) if r not in failed] or sorted(failed)
-        fewest = min(self._beat_of(rank).sums for rank in silent)
-        behind = [
-            rank
-            for rank in silent
-            if self._beat_of(rank).sums == fewest and not self._beat_of(rank).is_waiting
-        ]
+        silent = [rank for rank in range(self.job.world_size) if rank not in failed]
+        fewest = min((self._beat_of(rank).sums for rank in silent), default=0)
+        behind = [rank for rank in silent if self._beat_of(rank).sums == fewest]
+        if not failed:  # the time limit of nobody has come: those that wait are not the cause
+            behind = [rank for rank in behind if not self._beat_of(rank).is_waiting]
         if behind:
             names = ", ".join(f"rank {rank} on {self.job.host_of(rank)}" for rank in behind)
             step = max(self._beat_of(behind[0]).step, 0)

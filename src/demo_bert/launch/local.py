@@ -188,7 +188,7 @@ def _silent(beats: Mapping[int, heartbeat.Beat], *, timeout_s: float) -> int | N
     silent = [
         rank
         for rank, beat in beats.items()
-        if not beat.has_lost and not beat.is_waiting and lost_at - beat.at > 0.9 * timeout_s
+        if not beat.has_lost and lost_at - beat.at > 0.9 * timeout_s
     ]
     return min(silent, key=lambda rank: beats[rank].sums, default=None)
 
