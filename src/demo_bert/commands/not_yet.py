@@ -8,7 +8,6 @@ from demo_bert.settings import Origin, TrainingSettings
 _WITHOUT_EFFECT: dict[str, tuple[object, ...]] = {
     "recipe": (None,),
     "track": (None,),
-    "compile": ("auto", "off"),
 }
 """Option -> the values that ask for nothing that is missing."""
 

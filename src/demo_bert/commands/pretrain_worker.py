@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from demo_bert.checkpoint import Checkpoint, newest
 from demo_bert.choices import Duration
 from demo_bert.commands.checkpoint_copies import spread
+from demo_bert.commands.compile_option import compile_as_asked
 from demo_bert.commands.forecast import Load
 from demo_bert.commands.held_out import Unigram, loss_of, score, unigram_baseline, verdict
 from demo_bert.commands.loads import phase_of, pretraining_batch, pretraining_loads
@@ -101,6 +102,13 @@ class PretrainWorker:
         self.model.to(backend.device())
         round_products(self.model, backend.product_mode(self.dtype) == "rounded")
         recompute_activations(self.model, settings.checkpoint_activations)
+        compile_as_asked(
+            self.model,
+            settings.compile,
+            backend=backend,
+            dtype=self.dtype,
+            num_steps=self.num_steps,
+        )
         self.gradients, self.optimizer = summed_and_updated(
             dict(self.model.named_parameters()), settings, world
         )

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from demo_bert.checkpoint import Checkpoint
+from demo_bert.commands.compile_option import compile_as_asked
 from demo_bert.commands.finetuning_results import finetuning_results
 from demo_bert.commands.forecast import Load
 from demo_bert.commands.loads import fine_tuning_batch, fine_tuning_load
@@ -82,6 +83,13 @@ class Worker:
         self.model.to(backend.device())
         round_products(self.model, backend.product_mode(self.dtype) == "rounded")
         recompute_activations(self.model, settings.checkpoint_activations)
+        compile_as_asked(
+            self.model,
+            settings.compile,
+            backend=backend,
+            dtype=self.dtype,
+            num_steps=plan.num_steps,
+        )
         self.gradients, self.optimizer = summed_and_updated(
             dict(self.model.named_parameters()), settings, world
         )

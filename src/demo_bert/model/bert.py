@@ -136,6 +136,10 @@ class _Attention(nn.Module):
         )  # (T, H)
         if wanted is not None:
             hidden, context = hidden.index_select(0, wanted), context.index_select(0, wanted)
+        return self.finish(hidden, context)
+
+    def finish(self, hidden: Tensor, context: Tensor) -> Tensor:
+        """Output projection, residual and norm; apart, so that it can be compiled."""
         dropout = self.dropout if self.training else 0.0
         return self.norm.add(hidden, self.output(context), dropout)  # (T, H) or (N, H)
 

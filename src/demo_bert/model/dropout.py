@@ -94,7 +94,7 @@ def dropped(values: Tensor, dropout: float) -> Tensor:
     """
     if dropout == 0.0:
         return values
-    if not values.is_cpu:
+    if not values.is_cpu or torch.compiler.is_compiling():
         return F.dropout(values, dropout)
     return cast(Tensor, _Dropout.apply(values, dropout))
 

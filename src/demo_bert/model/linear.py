@@ -120,8 +120,10 @@ def is_narrow(inputs: Tensor) -> bool:
         inputs: Of a layer.
 
     Returns:
-        True on a CPU within autocast; other devices leave the choice to autocast itself.
+        True on a CPU within autocast; other devices, and a compiler, leave it to autocast itself.
     """
+    if torch.compiler.is_compiling():
+        return False
     return inputs.is_cpu and torch.is_autocast_enabled("cpu")
 
 

@@ -25,7 +25,7 @@ class ResidualNorm(nn.LayerNorm):
         Returns:
             (N, H).
         """
-        if update.device.type != "cpu":
+        if not update.is_cpu or torch.compiler.is_compiling():
             return self(hidden + nn.functional.dropout(update, dropout))
         dtype = torch.promote_types(hidden.dtype, update.dtype)
         return cast(
