@@ -1,6 +1,7 @@
 """--compile is obeyed, and by itself compiles only where it pays."""
 
 import logging
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,7 +33,7 @@ def test_what_is_compiled(
         calls.append(model)
 
     monkeypatch.setattr("demo_bert.model.compiling.compile_layers", compile_layers)
-    backend: Any = SimpleNamespace(name=device, autocast=None)
+    backend: Any = SimpleNamespace(name=device, autocast=nullcontext)
     model = nn.Linear(1, 1)
     found = compile_as_asked(model, choice, backend=backend, dtype="bf16", num_steps=num_steps)
     assert found is is_compiled
@@ -43,7 +44,7 @@ def test_a_failure_is_one_warning(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("demo_bert.model.compiling.compile_layers", lambda *args: "no g++")
-    backend: Any = SimpleNamespace(name="cuda", autocast=None)
+    backend: Any = SimpleNamespace(name="cuda", autocast=nullcontext)
     with caplog.at_level(logging.WARNING):
         assert not compile_as_asked(
             nn.Linear(1, 1), "on", backend=backend, dtype="bf16", num_steps=1

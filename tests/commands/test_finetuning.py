@@ -109,6 +109,8 @@ def test_results_have_the_contracts_fields(finished: Path) -> None:
     rates = results["throughput"]
     assert rates["examples_per_s"] > 0
     assert 3 * rates["examples_per_s"] < rates["real_tokens_per_s"] < 25 * rates["examples_per_s"]
+    assert set(rates["shares"]) >= {"data", "optimizer"}
+    assert 0.0 <= rates["shares"]["data"] < 0.5 < sum(rates["shares"].values()) < 1.001
     assert rates["model_flops_utilisation"] is None, "the peak of a CPU is unknown"
     assert results["data"]["sample"] is False
     assert results["data"]["counts"] == {"train": NUM_TRAIN, "validation": NUM_VALIDATION}

@@ -1,6 +1,7 @@
 """Our BERT is BERT: equal to `transformers` on random shapes, forward and backward."""
 
 import random
+from unittest import mock
 
 import pytest
 import torch
@@ -179,16 +180,17 @@ def test_wanted_tokens_have_the_states_and_gradients_that_they_have_among_all(se
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
 
 
-@settings(max_examples=10, deadline=None)
-@given(seed=st.integers(0, 10_000))
-def test_the_classifier_equals_transformers_forward_and_backward(seed: int) -> None:
+@settings(max_examples=14, deadline=None)
+@given(seed=st.integers(0, 10_000), path=st.sampled_from(["blocks", "padded"]))
+def test_the_classifier_equals_transformers_forward_and_backward(seed: int, path: str) -> None:
     config = _config(seed)
     theirs = _theirs("BertForSequenceClassification", config, num_labels=3)
     ours = SequenceClassifier(config, 3).eval()
     names = _copy(ours, theirs)
     rows = _rows(config, seed)
     labels = torch.arange(len(rows)) % 3
-    logits = ours(*_inputs(_flat(rows)))
+    with mock.patch("demo_bert.model.bert.select_path", return_value=path):
+        logits = ours(*_inputs(_flat(rows)))
     expected = theirs(**_padded(rows)).logits
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
     torch.nn.functional.cross_entropy(logits, labels).backward()

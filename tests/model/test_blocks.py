@@ -41,6 +41,39 @@ def test_no_other_cut_costs_less(lengths: list[int], calls: int) -> None:
     assert cost(found) == min(map(cost, all_cuts))
 
 
+@settings(max_examples=30, deadline=None)
+@given(
+    lengths=st.lists(st.integers(0, 30), min_size=1, max_size=7).filter(any),
+    calls=st.sampled_from([0, 100, 10**9]),
+    seed=st.integers(0, 1000),
+)
+def test_every_way_to_cut_gives_the_textbook_attention(
+    lengths: list[int], calls: int, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    qkv = torch.randn(sum(lengths), 24)
+    grad = torch.randn(sum(lengths), 8)
+    layout = make_layout(lengths, num_heads=2, calls=calls)
+    results = []
+    for run in (
+        lambda values: block_attention(values, layout, num_heads=2, dropout=0.0),
+        lambda values: torch.cat([_textbook(rows) for rows in values.split(lengths)]),
+    ):
+        inputs = qkv.clone().requires_grad_()
+        output = run(inputs)
+        output.backward(grad)
+        results.append((output.detach(), inputs.grad))
+    torch.testing.assert_close(results[0][0], results[1][0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-4, atol=1e-5)
+
+
+def _textbook(rows: torch.Tensor) -> torch.Tensor:
+    """softmax(q k^T / sqrt(d)) v of one example with two heads of 4."""
+    query, key, value = rows.view(-1, 3, 2, 4).permute(1, 2, 0, 3)
+    weights = (query @ key.transpose(1, 2) / 2.0).softmax(-1)
+    return (weights @ value).transpose(0, 1).reshape(-1, 8)
+
+
 def test_blocks_stay_as_small_as_asked() -> None:
     lengths = [10] * 50
     bounds = block_bounds(lengths, num_heads=3, calls=10**9, most_elements=3000)

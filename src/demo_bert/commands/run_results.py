@@ -90,6 +90,7 @@ def _throughput(
         "examples_per_s": sum(event["examples"] for event in counted) / seconds,
         "real_tokens_per_s": sum(event["tokens"] for event in counted) / seconds,
         "model_flops_utilisation": utilisation,
+        "shares": _shares(counted),
         "steps_left_out": len(steps) - len(counted),
         **_exchange(counted, seconds),
     }
@@ -104,6 +105,16 @@ def _exchange(steps: Sequence[Mapping[str, Any]], seconds: float) -> dict[str, A
         "sent_bytes_per_step": steps[-1]["sent_bytes"],
         "exchange_fraction": waited_s / seconds,
     }
+
+
+def _shares(steps: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Where the time of the steps went on the first worker, each part as a share of the whole."""
+    parts: dict[str, float] = {}
+    for event in steps:
+        for part, seconds in event.get("parts_s", {}).items():
+            parts[part] = parts.get(part, 0.0) + seconds
+    whole = sum(event["seconds"] for event in steps)
+    return {part: seconds / whole for part, seconds in parts.items()}
 
 
 def wall_s(events: Sequence[Mapping[str, Any]], started: float) -> float:

@@ -106,6 +106,9 @@ def _work(results: Mapping[str, object]) -> str:
         value = finite(throughput.get(key))
         if value is not None:
             rates.append(f"{wording.rate(value)} {unit}")
+    waiting = finite(mapping(throughput.get("shares")).get("data"))
+    if waiting is not None:
+        rates.append(f"{100 * waiting:.1f} % of the time waiting for data")
     sent, waited = (
         finite(throughput.get(key)) for key in ("sent_bytes_per_step", "exchange_fraction")
     )
