@@ -7,6 +7,7 @@ dynamic, so one graph serves all layers and batches.
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from subprocess import SubprocessError
 from typing import Any
 
 import torch
@@ -16,6 +17,18 @@ from demo_bert.model.bert import Bert
 
 _TRIAL_TOKENS = (37, 80)
 _MOST_OF_A_REASON = 200
+_FAILURES = (
+    RuntimeError,  # torch's compilers raise its subclasses
+    ArithmeticError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    SubprocessError,
+    TypeError,
+    ValueError,
+)
+"""What a compiler and the tools that it starts may raise."""
 
 
 def compile_layers(
@@ -37,7 +50,7 @@ def compile_layers(
     try:
         for bert in berts:
             _try(bert, autocast)
-    except Exception as error:
+    except _FAILURES as error:
         for module, name in _parts(berts):
             delattr(module, name)
         words = " ".join(str(error).split())  # the first line often says only that it failed
