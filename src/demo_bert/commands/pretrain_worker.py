@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from demo_bert.checkpoint import Checkpoint, newest
 from demo_bert.choices import Duration
 from demo_bert.commands.checkpoint_copies import spread
-from demo_bert.commands.compile_option import compile_as_asked
+from demo_bert.commands.device_model import suit_to_device
 from demo_bert.commands.forecast import Load
 from demo_bert.commands.held_out import Unigram, loss_of, score, unigram_baseline, verdict
 from demo_bert.commands.loads import phase_of, pretraining_batch, pretraining_loads
@@ -31,10 +31,8 @@ from demo_bert.distributed import World, wait_for_all
 from demo_bert.errors import TrainingError
 from demo_bert.evaluation import EvaluationStopped
 from demo_bert.hardware import Backend, Dtype
-from demo_bert.model.bert import recompute_activations
 from demo_bert.model.convert import save_model_directory
 from demo_bert.model.heads import PreTrainer
-from demo_bert.model.linear import round_products
 from demo_bert.optim import make_schedule
 from demo_bert.optim.sharded import whole_state
 from demo_bert.run_directory import RunDirectory
@@ -99,16 +97,7 @@ class PretrainWorker:
         self._baselines: dict[int, Unigram] = {}
         self.model: nn.Module = PreTrainer(start.config)
         self.missing, self.unexpected = fill_model(self.model, start, seed=settings.seed)
-        self.model.to(backend.device())
-        round_products(self.model, backend.product_mode(self.dtype) == "rounded")
-        recompute_activations(self.model, settings.checkpoint_activations)
-        compile_as_asked(
-            self.model,
-            settings.compile,
-            backend=backend,
-            dtype=self.dtype,
-            num_steps=self.num_steps,
-        )
+        suit_to_device(self.model, settings, backend=backend, num_steps=self.num_steps)
         self.gradients, self.optimizer = summed_and_updated(
             dict(self.model.named_parameters()), settings, world
         )

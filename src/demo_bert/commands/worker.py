@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from demo_bert.checkpoint import Checkpoint
-from demo_bert.commands.compile_option import compile_as_asked
+from demo_bert.commands.device_model import suit_to_device
 from demo_bert.commands.finetuning_results import finetuning_results
 from demo_bert.commands.forecast import Load
 from demo_bert.commands.loads import fine_tuning_batch, fine_tuning_load
@@ -27,9 +27,7 @@ from demo_bert.distributed import World
 from demo_bert.evaluation import EvaluationStopped, logits_of
 from demo_bert.files import write_text
 from demo_bert.hardware import Backend, Dtype
-from demo_bert.model.bert import recompute_activations
 from demo_bert.model.convert import save_model_directory
-from demo_bert.model.linear import round_products
 from demo_bert.optim import make_schedule
 from demo_bert.optim.sharded import whole_state
 from demo_bert.run_directory import RunDirectory
@@ -80,16 +78,7 @@ class Worker:
         self.train_rows, self.validation_rows = rows["train"], rows["validation"]
         self.model: nn.Module = task.make_model(start.config, data.labels)
         self.missing, self.unexpected = fill_model(self.model, start, seed=settings.seed)
-        self.model.to(backend.device())
-        round_products(self.model, backend.product_mode(self.dtype) == "rounded")
-        recompute_activations(self.model, settings.checkpoint_activations)
-        compile_as_asked(
-            self.model,
-            settings.compile,
-            backend=backend,
-            dtype=self.dtype,
-            num_steps=plan.num_steps,
-        )
+        suit_to_device(self.model, settings, backend=backend, num_steps=plan.num_steps)
         self.gradients, self.optimizer = summed_and_updated(
             dict(self.model.named_parameters()), settings, world
         )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from demo_bert.commands.compile_option import compile_as_asked
+from demo_bert.commands.device_model import compile_as_asked
 from demo_bert.errors import UsageError
 
 

@@ -1,16 +1,41 @@
-"""What --compile means on a device."""
+"""A model as the settings want it on a device: rounding, recomputation, compilation."""
 
 import logging
 from functools import partial
+from typing import cast
 
 from torch import nn
 
 from demo_bert.errors import UsageError
 from demo_bert.hardware import Backend, Dtype
+from demo_bert.model.bert import recompute_activations
+from demo_bert.model.linear import round_products
+from demo_bert.settings import TrainingSettings
 
 _LOG = logging.getLogger(__name__)
 _WORTH_STEPS = 200
 """Updates of a run from which on compiling is taken to pay on a GPU; not measured."""
+
+
+def suit_to_device(
+    model: nn.Module, settings: TrainingSettings, *, backend: Backend, num_steps: int
+) -> None:
+    """Puts a model on its device, in the form that the settings ask for.
+
+    Args:
+        model: Its weights filled in.
+        settings: Of the run.
+        backend: The hardware.
+        num_steps: Updates of the run.
+
+    Raises:
+        UsageError: The device cannot do what is asked for.
+    """
+    dtype = cast(Dtype, settings.dtype)
+    model.to(backend.device())
+    round_products(model, backend.product_mode(dtype) == "rounded")
+    recompute_activations(model, settings.checkpoint_activations)
+    compile_as_asked(model, settings.compile, backend=backend, dtype=dtype, num_steps=num_steps)
 
 
 def compile_as_asked(
