@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import demo_bert
+from corpus.recipes import files_of, write_books
 from launch.cluster import MRPC, OVERFIT, SMALL, Cluster, finished, read_until, signalled, why_not
 from small_run import Program, events, losses, read_json
 
@@ -126,6 +127,28 @@ def test_doctor_looks_at_every_host_and_measures_the_network(
         assert f"node{number}" in row and f"eth0 {address}" in row
     assert "no problems on 3 hosts" in out
     assert "all-reduce of 16 MiB over 3 workers: " in out
+
+
+def test_hosts_make_the_store_that_one_worker_makes_where_all_see_its_place(
+    three: Cluster, program: Program, tmp_path: Path
+) -> None:
+    sources = [f"--books={write_books(tmp_path / str(n), 2 + n)}" for n in range(4)]
+    assert program.call("prepare", *sources, "-o", str(tmp_path / "one"), "-v", "1").code == 0
+    hosts = three.addresses[:2]
+    argv = ["prepare", *sources, "-v", "1", "-o"]
+    out, err = finished(three.start([*argv, str(tmp_path / "two")], cwd=tmp_path, hosts=hosts))
+    assert files_of(tmp_path / "two") == files_of(tmp_path / "one")
+    assert "two: 5 documents" in out and "workers: 2" in err and "[rank 1, " not in err
+    # A place of each host's own is refused, and so is a source that one of them does not have.
+    own = str(three.private / "store")
+    _, err = finished(three.start([*argv, own], cwd=tmp_path, hosts=hosts), code=2)
+    last = err.splitlines()[-1]
+    assert f"{hosts[0]} writes beside it is not seen by {hosts[1]}; give a place on" in last
+    write_books(three.here / "books", 1)
+    argv = ["prepare", "--books", str(three.private / "books"), "-v", "1", "-o"]
+    _, err = finished(three.start([*argv, str(tmp_path / "three")], cwd=tmp_path, hosts=hosts), 1)
+    assert f"{hosts[1]}: {three.private / 'books'} is not there: all hosts must see" in err
+    assert not (tmp_path / "three").exists() and not list(three.of(hosts[0]).iterdir())
 
 
 def test_a_worker_that_is_killed_costs_the_steps_since_the_last_checkpoint(

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 
 from demo_bert.commands.going_on import same_command
-from demo_bert.errors import DemoBertError, StopRequested, UsageError
+from demo_bert.errors import DemoBertError, StopRequested
 from demo_bert.settings import Origin, PrepareSettings
 from demo_bert.stopping import StoppedAtOnce, StopRequests
 
@@ -48,36 +48,48 @@ def run(settings: PrepareSettings, origins: Mapping[str, Origin], argv: Sequence
         argv: The program's arguments; a store records the settings instead.
 
     Returns:
-        The exit code, 0.
+        The exit code.
 
     Raises:
         DemoBertError: As the table in `errors.py` says.
     """
-    from demo_bert.launchers import is_worker
+    from demo_bert.launchers import place
 
-    limit = settings.max_time.seconds if settings.max_time and not is_worker() else None
+    # Of several workers each has the limit itself.
+    is_alone = place().world_size == 1 and not _is_on_hosts(settings)
+    limit = settings.max_time.seconds if settings.max_time and is_alone else None
     try:
         with StopRequests(limit, is_at_once=True):
-            _run(settings, origins)
+            return _run(settings, origins, argv)
     except StoppedAtOnce as stop:
         kept, what = _AFTER_A_STOP[settings.action]
         raise StopRequested(f"stopped by {stop}; {kept}; {what}: {same_command(argv)}") from None
-    return 0
 
 
-def _run(settings: PrepareSettings, origins: Mapping[str, Origin]) -> None:
+def _is_on_hosts(settings: PrepareSettings) -> bool:
+    """Whether workers on other hosts are to be started: `-v` and hosts, for a store to be made."""
+    from demo_bert.launchers import is_worker
+
+    is_asked = settings.hosts is not None and settings.workers is not None
+    return is_asked and settings.action is None and not settings.dry_run and not is_worker()
+
+
+def _run(settings: PrepareSettings, origins: Mapping[str, Origin], argv: Sequence[str]) -> int:
     from demo_bert.commands.logs import to_standard_error
     from demo_bert.launch.local import let_first_speak
     from demo_bert.launchers import is_worker, place
 
     to_standard_error(settings.log_level)
-    if settings.hosts is not None and not is_worker():
-        raise UsageError(
-            f"{origins.get('hosts', 'hosts')}: prepare starts no workers on other hosts yet; leave"
-            " it out, and start the command with torchrun, mpirun or srun"
-        )
+    if _is_on_hosts(settings):
+        from demo_bert.commands.prepare_hosts import make_on_hosts
+
+        return make_on_hosts(settings, argv)
+    if settings.hosts is not None and not is_worker() and not settings.dry_run:
+        why = "without -v" if settings.action is None else f"on prepare {settings.action}"
+        _LOG.warning("%s has no effect %s; the work is done here", origins["hosts"], why)
     try:
         import_module(ACTIONS[settings.action]).run(settings)
     except DemoBertError:
         let_first_speak(place().rank)
         raise
+    return 0

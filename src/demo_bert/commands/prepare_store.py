@@ -39,7 +39,8 @@ def run(settings: PrepareSettings) -> None:
     # A launcher starts as many workers as there are to be.
     workers = num_workers(settings.workers) if world.world_size == 1 else 1
     if settings.dry_run:
-        say(_forecast_lines(forecast(recipe, num_workers=workers), path))
+        num_hosts = len(settings.hosts) if settings.hosts and settings.workers else 1
+        say(_forecast_lines(forecast(recipe, num_workers=workers * num_hosts), path))
         return
     if world.is_first:
         _announce(path, recipe, workers * world.world_size)

@@ -1,6 +1,7 @@
 """One attempt of a job on several hosts: what its agents told, and how it ended."""
 
 import logging
+import math
 import signal
 import sys
 import time
@@ -49,7 +50,7 @@ class Attempt:
 
     Attributes:
         job: What was started.
-        timeout_s: How long a worker may not answer.
+        timeout_s: How long a worker may not answer; infinite where workers see to it themselves.
         requests: Signals that asked to stop.
     """
 
@@ -192,6 +193,8 @@ class Attempt:
             behind = [rank for rank in behind if not self._beat_of(rank).is_waiting]
         if behind:
             names = ", ".join(f"rank {rank} on {self.job.host_of(rank)}" for rank in behind)
+            if math.isinf(self.timeout_s):
+                return Verdict(_FAILURE, f"{names}: did not answer")
             step = max(self._beat_of(behind[0]).step, 0)
             return Verdict(
                 _FAILURE,

@@ -117,6 +117,22 @@ def content_digest(path: Path) -> str | None:
     return digest.hexdigest()
 
 
+def listing_digest(path: Path) -> str | None:
+    """A hash of the names and sizes of a file or of all files below a directory.
+
+    Args:
+        path: Which.
+
+    Returns:
+        The hash; None where nothing is there.
+    """
+    if not path.exists():
+        return None
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    rows = "".join(f"{one.relative_to(path).as_posix()}\0{one.stat().st_size}\0" for one in files)
+    return hashlib.sha256(rows.encode("utf-8", "surrogateescape")).hexdigest()
+
+
 def _look(asked: dict[str, Any]) -> dict[str, Any]:
     """What there is to know of this host before anything is started."""
     cwd, output_dir = Path(asked["cwd"]), Path(asked["cwd"], asked["output_dir"])
@@ -134,6 +150,7 @@ def _look(asked: dict[str, Any]) -> dict[str, Any]:
         "interface": launchers.interface_towards(asked["aim"]),
         "port": _free_port(),
         "paths": {path: content_digest(Path(cwd, path)) for path in asked["paths"]},
+        "sources": {path: listing_digest(Path(cwd, path)) for path in asked["sources"]},
         "has_cwd": cwd.is_dir(),
         **_devices(asked["device"]),
         **_place_of_run(output_dir, asked["marker"]),

@@ -54,12 +54,13 @@ class Order:
         needs: Of each host.
         min_hosts: Hosts that are enough to go on.
         max_restarts: Times that lost workers are started again.
-        timeout_s: How long a worker may not answer.
+        timeout_s: How long a worker may not answer; infinite where workers see to it themselves.
         interface: Between the hosts; None: the one towards the first.
         map_by: What workers are placed by.
         cores: Of each worker.
         mpirun_command: What the user gave instead of `mpirun`.
         has_run: Whether there is a run directory.
+        must_share: Whether all hosts have to see the same directory.
     """
 
     names: tuple[str, ...]
@@ -76,6 +77,7 @@ class Order:
     cores: int | None = None
     mpirun_command: str | None = None
     has_run: bool = True
+    must_share: bool = False
 
 
 @dataclass
@@ -127,9 +129,10 @@ def run_on_hosts(order: Order, hosts: Hosts) -> int:
             state.cause = verdict.cause
             if number < order.max_restarts:
                 _LOG.warning("starting again (%d of %d)", number + 1, order.max_restarts)
+    where = " from the newest checkpoint" if order.has_run else ""
     raise FailureError(
         f"{state.cause}; given up after {order.max_restarts} restarts; the same command goes on"
-        " from the newest checkpoint"
+        f"{where}"
     )
 
 
@@ -255,7 +258,13 @@ def _made_ready(
         "job": None,
     }
     answers = _answered(hosts.ask_all(job.hosts, "ready", lambda _: asked, timeout_s=_SHORT_S))
-    job = replace(job, is_shared=all(first in answers[name]["seen"] for name in job.hosts))
+    blind = [name for name in job.hosts if first not in answers[name]["seen"]]
+    if blind and order.must_share:
+        raise RunDirectoryError(
+            f"-o {job.output_dir}: what {job.hosts[0]} writes beside it is not seen by"
+            f" {', '.join(blind)}; give a place on storage that all hosts see"
+        )
+    job = replace(job, is_shared=not blind)
     if not job.is_shared:
         _spread_record(job, hosts, findings, state=state)
     asked["job"] = job.as_dict()

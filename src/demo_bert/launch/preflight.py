@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from demo_bert import __version__
-from demo_bert.launch.host import content_digest, package_digest, package_version
+from demo_bert.launch.host import (
+    content_digest,
+    listing_digest,
+    package_digest,
+    package_version,
+)
 from demo_bert.launch.remote import HostError, Hosts
 
 _LOOK_TIMEOUT_S = 25.0
@@ -23,6 +28,7 @@ class Needs:
         device: As `--device` gives it.
         workers: On each host; None: as many as it has accelerators.
         paths: Files and directories that the user named, which all hosts must have alike.
+        sources: Likewise, but too large to be hashed or given: names and sizes are compared.
         output_dir: The run directory, from where the program runs.
         disk_bytes: Free there.
         memory_bytes: Free, for all workers of a host; None: not known.
@@ -40,6 +46,7 @@ class Needs:
     interface: str | None = None
     uses_mpi: bool = True
     mpi_path: str = "/usr/bin"
+    sources: tuple[str, ...] = ()
 
 
 @dataclass
@@ -89,6 +96,7 @@ def look(hosts: Hosts, names: Sequence[str], needs: Needs, *, marker: str) -> Fi
             "output_dir": needs.output_dir,
             "marker": f"{marker}-{number[name]}" if marker else "",
             "paths": list(needs.paths),
+            "sources": list(needs.sources),
             "device": needs.device,
             "aim": names[1] if name == names[0] and len(names) > 1 else names[0],
             "mpi_path": needs.mpi_path,
@@ -110,6 +118,7 @@ def look(hosts: Hosts, names: Sequence[str], needs: Needs, *, marker: str) -> Fi
         if problems:
             findings.problems[name] = problems
     _compare_paths(findings, here)
+    _compare_sources(findings, {path: listing_digest(Path(path)) for path in needs.sources})
     return findings
 
 
@@ -181,4 +190,15 @@ def _compare_paths(findings: Findings, here: Mapping[str, str | None]) -> None:
                 where = "here" if own else "on the others"
                 findings.problems.setdefault(name, []).append(
                     f"{path} is not the same as {where}; make them equal, or remove it there"
+                )
+
+
+def _compare_sources(findings: Findings, here: Mapping[str, str | None]) -> None:
+    """What every host has to see, and nobody is given."""
+    for path, own in here.items():
+        for name, facts in findings.facts.items():
+            if (listed := facts.get("sources", {}).get(path)) != own:
+                what = "is not there" if listed is None else "has other files or sizes than here"
+                findings.problems.setdefault(name, []).append(
+                    f"{path} {what}: all hosts must see the same, on shared storage or as copies"
                 )
