@@ -90,7 +90,7 @@ def test_the_host_of_rank_0_is_lost_for_good_and_the_others_go_on_without_it(
 ) -> None:
     run = three.private / "gone"
     first = three.addresses[0]
-    with at_work(three, run, tmp_path, "--min-hosts", "2", "-i", "60") as process:
+    with at_work(three, run, tmp_path, "--min-hosts", "2", "-i", "24") as process:
         read_until(process, "saved checkpoints/step-10")
         began = time.monotonic()
         three.link(first, "down")
@@ -106,16 +106,16 @@ def test_the_host_of_rank_0_is_lost_for_good_and_the_others_go_on_without_it(
             three.link(first, "up")
     here = three.here / "gone"
     results = read_json(here / "results.json")
-    assert (results["status"], results["steps"]) == ("complete", 60)
+    assert (results["status"], results["steps"]) == ("complete", 24)
     assert results["hosts"] == three.addresses[1:]
     assert results["global_batch_size"] == 12, "the global batch changed"
     assert f"checkpoints are in {three.addresses[1]}" in rest
     # Nothing is lost: every step is there, and the rows and losses are those of a quiet run.
     quiet = three.private / "quiet"
-    argv = [*MRPC, *SMALL, *LONG, "-i", "60", "-o", str(quiet)]
+    argv = [*MRPC, *SMALL, *LONG, "-i", "24", "-o", str(quiet)]
     finished(three.start(argv, cwd=tmp_path))
     lost, other = losses(here), losses(three.here / "quiet")
-    assert [*lost] == [*other] == list(range(1, 61))
+    assert [*lost] == [*other] == list(range(1, 25))
     for step in lost:
         assert lost[step][0] == pytest.approx(other[step][0], rel=1e-3)
     assert [e["kind"] for e in events(here, "fault")] == ["lost_workers"]
