@@ -19,7 +19,7 @@ TRAINING_FLAGS = """
     --dropout --attention-dropout --on-nonfinite --seed --seeds
     -o --output-dir --new --resume --save-every --keep --keep-every --eval-every --log-every
     --max-time --track --config
-    --device --compile --checkpoint-activations --reproducible
+    --device --compile --checkpoint-activations --reproducible --no-reproducible
     -v --workers --use-horovod --max-restarts --min-hosts --timeout --shard-optimizer --grad-dtype
 """
 PHASE_FLAGS = "--phases -fpo --fast-perf-only --objectives --whole-word-masking"
