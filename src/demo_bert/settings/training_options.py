@@ -217,8 +217,8 @@ TRAINING_OPTIONS: tuple[Option, ...] = (
         metavar="TIME",
         parse=time_span,
         help="As many steps as fit into this time here, by a short measurement at the start that is"
-        " recorded; warm-up and decay are fitted to them. Not together with -i or -e. (--max-time"
-        " stops a run instead.)",
+        " recorded; warm-up and decay are fitted to them. Not together with -i or -e; --max-time"
+        " stops a run instead.",
         recipes={"": "none"},
         shapes_result=True,
     ),
