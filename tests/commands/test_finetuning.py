@@ -410,7 +410,7 @@ def test_a_step_that_was_not_saved_is_answered_with_those_that_were(
 
 
 def test_the_time_limit_saves_and_stops(program: Program, tmp_path: Path) -> None:
-    outcome = program.run(tmp_path / "run", "-i", "100000", "--max-time", "1s")
+    outcome = program.run(tmp_path / "run", "-i", "100000", "--max-time", "4s")
     assert outcome.code == 75
     assert "stopped by the time limit after step" in outcome.err
     results = read_json(tmp_path / "run" / "results.json")

@@ -4,12 +4,13 @@ A run that is there goes on from its newest checkpoint, else from the starting w
 writes and speaks; every other rank keeps its own log.
 """
 
+import itertools
 import logging
 import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
@@ -312,17 +313,18 @@ class RunSession(ABC):
                 tell_step(fields["step"])
             emit(event, **fields)
 
-        with self.stops.noted():
+        with ExitStack() as noting:
             try:
                 reason = worker.train(
                     checkpoint,
                     directory.checkpoints,
                     emit=watched,
-                    stop_reason=lambda: self.stops.reason,
+                    stop_reason=self._asked(noting),
                 )
             except TrainingError as error:
                 end("failed", message=str(error))
                 raise
+            noting.enter_context(self.stops.noted())
             results = end("complete" if reason is None else "stopped")
             wait_for_all(self.world)  # the first to end ends all
         if reason is not None:
@@ -334,6 +336,23 @@ class RunSession(ABC):
                 f" it goes on with: {command}"
             )
         return results
+
+    def _asked(self, noting: ExitStack) -> Callable[[], str | None]:
+        """Why to stop, for the loop; from its second question on requests are noted.
+
+        Up to there it has changed nothing, and its first micro-step may compile for long: a request
+        ends it where it stands. Several workers, which stop together, note them from the beginning.
+        """
+        if self.world.world_size > 1:
+            noting.enter_context(self.stops.noted())
+        questions = itertools.count(1)
+
+        def reason() -> str | None:
+            if next(questions) == 2:
+                noting.enter_context(self.stops.noted())
+            return self.stops.reason
+
+        return reason
 
     def _end(
         self,
