@@ -12,6 +12,7 @@ import pytest
 
 from corpus.recipes import write_books
 from demo_bert.cli import main
+from demo_bert.model.vocabulary import STANDARD_VOCABULARY
 from small_run import ENVIRONMENT
 
 ENGLISH = "The rain in the valley fell on the old house. It was wet outside, and nobody came.\n"
@@ -36,6 +37,33 @@ def test_a_store_is_made_and_its_figures_go_to_standard_output(
     assert manifest["sentences"] == 60
     assert manifest["vocabulary"]["do_lower_case"] is True
     assert manifest["command"].startswith(f"demo_bert prepare --text {text}")
+
+
+def test_another_vocabulary_than_the_stores_is_one_line_and_exit_code_2(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*arguments: str) -> str:
+        assert main(["prepare", *arguments]) == 2
+        (line,) = [one for one in capsys.readouterr().err.splitlines() if "error: " in one]
+        return line
+
+    one, two = tmp_path / "one", tmp_path / "two"
+    make = ["--text", str(text), "-v", "1", "--vocab"]
+    other = tmp_path / "vocab.txt"
+    other.write_text(f"{STANDARD_VOCABULARY.read_text('utf-8')}zyzzyva\n", "utf-8")
+    assert main(["prepare", *make, str(STANDARD_VOCABULARY), "-o", str(one)]) == 0
+    assert main(["prepare", *make, str(other), "-o", str(two)]) == 0
+    assert "whose vocabulary were others" in refused(*make, str(other), "-o", str(one))
+    line = refused("merge", str(one), str(two), "-o", str(tmp_path / "both"))
+    assert "prepare both with the same --vocab" in line
+    # A file that was exchanged afterwards.
+    (two / "vocab.txt").write_text(STANDARD_VOCABULARY.read_text("utf-8"), "utf-8")
+    for action in ("inspect", "verify"):
+        assert "two/vocab.txt: is not the vocabulary of this store" in refused(action, str(two))
+    training = ["pretraining", "-t", "text", "-m", "tiny", "-d", "fp32", "--device", "cpu"]
+    training += ["--dataset-path", str(two), "-o", str(tmp_path / "run")]
+    assert main(training) == 2
+    assert "two/vocab.txt: is not the vocabulary of this store" in capsys.readouterr().err
 
 
 def test_a_dry_run_says_what_is_to_be_expected_and_writes_nothing(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from demo_bert.commands.store_vocabulary import vocabulary_of
 from demo_bert.corpus.statistics import LENGTH_LIMITS, Statistics, statistics_of
 from demo_bert.corpus.store import TokenStore, open_store
 from demo_bert.data.masking import pieces_of
@@ -14,7 +15,6 @@ from demo_bert.data.packing import Batch
 from demo_bert.data.pairs import PairSource
 from demo_bert.data.pretraining import Examples
 from demo_bert.errors import DataError, ModelError
-from demo_bert.model.vocabulary import read_vocabulary
 from demo_bert.report.console import say
 from demo_bert.settings import PrepareSettings
 
@@ -35,7 +35,7 @@ def run(settings: PrepareSettings) -> None:
     """
     for name in settings.stores or ():
         store = open_store(Path(name))
-        vocabulary = read_vocabulary(store.vocabulary_path)
+        vocabulary = vocabulary_of(store)
         say(_lines(store, statistics_of(store, vocabulary)))
         if settings.examples:
             say(_shown_examples(store, vocabulary, settings))

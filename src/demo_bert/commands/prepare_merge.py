@@ -3,10 +3,10 @@
 import shlex
 from pathlib import Path
 
+from demo_bert.commands.store_vocabulary import vocabulary_of
 from demo_bert.corpus.merging import merge
 from demo_bert.corpus.store import open_store
 from demo_bert.errors import UsageError
-from demo_bert.model.vocabulary import read_vocabulary
 from demo_bert.report.console import say
 from demo_bert.settings import PrepareSettings
 
@@ -34,7 +34,7 @@ def run(settings: PrepareSettings) -> None:
     merged = merge(
         stores,
         Path(settings.output_dir),
-        vocabulary=read_vocabulary(stores[0].vocabulary_path),
+        vocabulary=vocabulary_of(stores[0]),
         dedupe=settings.dedupe,
         command=shlex.join(words),
     )

@@ -11,6 +11,7 @@ import numpy as np
 
 from demo_bert.commands.pretraining_plan import Phase
 from demo_bert.commands.starting_weights import StartingWeights
+from demo_bert.commands.store_vocabulary import vocabulary_of
 from demo_bert.corpus.store import TokenStore, open_store, vocabulary_sha256
 from demo_bert.data import sample_text
 from demo_bert.data.masking import pieces_of
@@ -18,7 +19,7 @@ from demo_bert.data.pairs import PairSource, ShardOfTokens, Split
 from demo_bert.data.pretraining import Examples
 from demo_bert.errors import DataError, UsageError
 from demo_bert.model.extension import extend_weights, is_extension
-from demo_bert.model.vocabulary import CaseRules, build_tokenizer, read_vocabulary
+from demo_bert.model.vocabulary import CaseRules, build_tokenizer
 from demo_bert.seeds import derive
 from demo_bert.settings import TrainingSettings
 
@@ -188,7 +189,7 @@ def _stored(
     announce: Callable[[str], None],
 ) -> tuple[PretrainingData, StartingWeights]:
     store = open_store(path)
-    vocabulary = read_vocabulary(store.vocabulary_path)
+    vocabulary = vocabulary_of(store)
     if store.vocabulary_sha256 != vocabulary_sha256(start.vocabulary):
         start = _with_vocabulary(start, vocabulary, store, announce=announce)
     record = _record(store.shards, str(path), "the user's own", str(path))
