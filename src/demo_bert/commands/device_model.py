@@ -45,8 +45,8 @@ def compile_as_asked(
 
     Args:
         model: On the backend's device, its rounding chosen.
-        choice: "auto" (on a GPU, in runs that are not short; never on a CPU, where it costs more
-            than it gives, benchmarks/NOTES.md), "on" or "off".
+        choice: "auto" (on a GPU, in runs that are not short; never on a CPU, where it was not
+            shown to pay), "on" or "off".
         backend: The hardware.
         dtype: The compute type.
         num_steps: Updates of the run.
