@@ -116,3 +116,12 @@ def test_a_missing_shard_is_named(path: Path) -> None:
     (path / "shard-00000.bin").unlink()
     with pytest.raises(DataError, match=r"shard-00000.bin: missing"):
         open_store(path)
+
+
+@pytest.mark.parametrize("name", ["../shard-00000.bin", "/etc/passwd", "\ud800", "", "a/b", ".."])
+def test_a_manifest_names_no_file_outside_the_store(path: Path, name: str) -> None:
+    manifest = json.loads((path / "manifest.json").read_text("utf-8"))
+    manifest["shards"][0]["name"] = name
+    (path / "manifest.json").write_text(json.dumps(manifest), "utf-8")
+    with pytest.raises(DataError, match="is no name of a shard"):
+        open_store(path)

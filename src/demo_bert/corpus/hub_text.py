@@ -90,7 +90,7 @@ def plan(kind: str, path: Path, *, tally: Tally) -> list[Piece]:
     pieces: list[Piece] = []
     for name in _files(source, where):
         file = f"{source.repo_id}@{source.revision}/{name}"
-        sizes = packed_sizes(_opened(file))
+        sizes = packed_sizes(_opened(file), size_bytes=_size_bytes(file))
         pieces += [Piece(kind, file, at, at + 1, size) for at, size in enumerate(sizes)]
     if not pieces:
         raise DataError(f"{path}: the hub has no such files")
@@ -163,11 +163,15 @@ def _opened(name: str) -> "ParquetFile":
     from pyarrow.parquet import ParquetFile
 
     source, path = _listed_file(name)
-    size = next(file.size_bytes or 0 for file in source.files if file.path == path)
     try:
-        return ParquetFile(RemoteFile(source, path, size_bytes=size))
+        return ParquetFile(RemoteFile(source, path, size_bytes=_size_bytes(name)))
     except pa.ArrowException as error:
         raise DataError(f"{name}: cannot be read as Parquet ({error})") from error
+
+
+def _size_bytes(name: str) -> int:
+    source, path = _listed_file(name)
+    return next(file.size_bytes or 0 for file in source.files if file.path == path)
 
 
 def _listed_file(name: str) -> tuple[HubSource, str]:

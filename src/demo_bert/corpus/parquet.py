@@ -34,7 +34,7 @@ def plan(kind: str, path: Path, *, tally: Tally) -> list[Piece]:
         if not file.metadata.num_rows:
             tally["empty files"] += 1
             return []
-        sizes = packed_sizes(file)
+        sizes = packed_sizes(file, size_bytes=path.stat().st_size)
     return [Piece(kind, str(path), at, at + 1, size) for at, size in enumerate(sizes)]
 
 
@@ -97,20 +97,21 @@ def _opened(path: Path) -> "ParquetFile":
         ) from error
 
 
-def packed_sizes(file: "ParquetFile") -> list[int]:
-    """Bytes of each row group on disk.
+def packed_sizes(file: "ParquetFile", *, size_bytes: int) -> list[int]:
+    """Bytes of each row group on disk, about.
+
+    Not by the columns' own sizes: pyarrow ends the process where a damaged file's are asked for.
 
     Args:
         file: The file.
+        size_bytes: Its size.
 
     Returns:
-        The sizes.
+        The sizes, by what the groups have unpacked.
     """
-    groups = [file.metadata.row_group(place) for place in range(file.metadata.num_row_groups)]
-    return [
-        sum(group.column(place).total_compressed_size for place in range(group.num_columns))
-        for group in groups
-    ]
+    groups = range(file.metadata.num_row_groups)
+    unpacked = [max(1, file.metadata.row_group(place).total_byte_size) for place in groups]
+    return [size_bytes * one // sum(unpacked) for one in unpacked]
 
 
 def column_of(file: "ParquetFile", path: Path | str) -> str:

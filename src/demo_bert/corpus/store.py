@@ -13,6 +13,7 @@ A document is never divided between shards.
 
 import hashlib
 import json
+import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -174,6 +175,9 @@ def open_store(path: Path) -> TokenStore:
             total = sum(getattr(shard.entry, name) for shard in store.shards)
             if manifest[name] != total:
                 raise ValueError(f"{name} {manifest[name]}, but {total} in its shards")
+        for shard in store.shards:
+            if re.fullmatch(r"\w[\w.-]*", shard.entry.name, re.ASCII) is None:
+                raise ValueError(f"{shard.entry.name!r} is no name of a shard")
         if len(store.vocabulary_sha256) != 64:
             raise ValueError("no hash of the vocabulary")
     except (KeyError, TypeError, ValueError) as error:
