@@ -5,6 +5,7 @@ window's last. A run without a window has no such reader, and pays nothing.
 """
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from demo_bert.report.fields import whole
 
 _LOG = logging.getLogger(__name__)
 _NUM_OPERATIONS = 10
+_QUIET = "6"  # else the tracing library writes to standard error when it starts and stops
 
 
 class StepProfiler:
@@ -50,6 +52,7 @@ class StepProfiler:
                 self._finish()
         elif self._first - 1 <= step < self._end - 1:
             self._first = step + 1
+            os.environ.setdefault("KINETO_LOG_LEVEL", _QUIET)
             self._profile = torch.profiler.profile(activities=torch.profiler.supported_activities())
             self._profile.start()
 
