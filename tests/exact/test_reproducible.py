@@ -1,6 +1,5 @@
 """`--reproducible`: the same bits for any number of workers, also across stops."""
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,12 +52,9 @@ def assert_same(directory: Path, alone: Path) -> None:
     assert (directory / name).read_bytes() == (alone / name).read_bytes()
 
 
-@pytest.mark.parametrize("count", [2, 4])
-def test_many_workers_leave_the_bits_of_one(
-    program: Program, alone: Path, tmp_path: Path, count: int
-) -> None:
-    by_workers(program, tmp_path / "run", count)
-    assert read_json(tmp_path / "run" / "results.json")["world_size"] == count
+def test_four_workers_leave_the_bits_of_one(program: Program, alone: Path, tmp_path: Path) -> None:
+    by_workers(program, tmp_path / "run", 4)
+    assert read_json(tmp_path / "run" / "results.json")["world_size"] == 4
     assert_same(tmp_path / "run", alone)
 
 
@@ -78,15 +74,9 @@ def test_without_it_the_bits_are_others(program: Program, alone: Path, tmp_path:
     assert weights(tmp_path / "run") != weights(alone), "the tests above would pass without it"
 
 
-def test_it_is_refused_for_other_numbers_of_workers_and_with_rounded_gradients(
+def test_it_is_refused_with_what_rounds_by_the_number_of_workers(
     program: Program, tmp_path: Path
 ) -> None:
-    process: subprocess.Popen[str] = start(
-        program.argv(tmp_path / "run", *OPTIONS, "-v", "3"), tmp_path
-    )
-    _, err = process.communicate(timeout=110)
-    assert process.returncode == 2
-    assert "--reproducible with 3 workers: it goes with 1, 2, 4, 8, 16, 32 or 64" in err
     for option in ("--grad-dtype bf16", "--shard-optimizer"):
         outcome = program.run(tmp_path / "run", *OPTIONS, *option.split())
         assert outcome.code == 2
