@@ -154,8 +154,8 @@ def test_the_record_has_settings_versions_hashes_and_licences(
 
 def test_events_have_the_contracts_fields(finished: Path) -> None:
     found = events(finished)
-    assert [event["event"] for event in found][0] == "start"
-    assert found[0]["total_steps"] == 8
+    assert [event["event"] for event in found][:2] == ["forecast", "start"]
+    assert found[1]["total_steps"] == 8
     assert all({"event", "time", "attempt"} <= set(event) for event in found)
     steps = events(finished, "step")
     assert [event["step"] for event in steps] == list(range(1, 9))

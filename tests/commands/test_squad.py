@@ -347,7 +347,7 @@ def test_a_few_questions_are_learnt_by_heart(program: Squad, tmp_path: Path) -> 
     data = questions(7, 3)
     for name in ("train", "dev"):
         write(tmp_path / "data" / f"{name}.json", data)
-    argv = program.arguments_of("squad", tmp_path / "run", "-i", "120", "--dropout", "0")
+    argv = program.arguments_of("squad", tmp_path / "run", "-i", "320", "--dropout", "0")
     argv[argv.index("--dataset-path") + 1] = str(tmp_path / "data")
     argv[argv.index("--learning-rate") + 1] = "1e-2"
     argv[argv.index("-s") + 1] = "32"

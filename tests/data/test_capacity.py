@@ -73,7 +73,7 @@ def gradients(model: nn.Module) -> dict[str, Tensor]:
     return taken
 
 
-@pytest.fixture(params=["loop", "padded"])
+@pytest.fixture(params=["blocks", "padded"])
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways of attention: the CPU's, and the one that a device of fixed shapes takes."""
     monkeypatch.setattr("demo_bert.model.bert.select_path", lambda *args, **kwargs: request.param)

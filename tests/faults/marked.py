@@ -14,7 +14,7 @@ from typing import Any
 STAGES = {
     "reading": (
         "demo_bert.commands.fine_tune:FineTuning._inputs",
-        "demo_bert.commands.pretrain:PreTraining._read",
+        "demo_bert.commands.pretrain:PreTraining.inputs",
     ),
     "downloading": ("demo_bert.hub.client:download",),
     "training": ("demo_bert.training:_counts",),

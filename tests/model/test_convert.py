@@ -408,7 +408,7 @@ def test_the_real_google_checkpoint_equals_its_conversion(tmp_path: Path) -> Non
         tmp_path,
         model,
         config=weights.config,
-        vocabulary=[*SPECIAL_TOKENS],
+        vocabulary=some_vocabulary(weights.config),
         case_rules=weights.case_rules,
     )
     saved = load_file(tmp_path / "model.safetensors")

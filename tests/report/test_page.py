@@ -73,12 +73,13 @@ def test_the_page_of_a_run_has_all_its_parts(tmp_path):
         "curves",
         "confusion-matrix",
         "most-confident-mistakes",
+        "speed",
         "data-and-weights",
         "settings",
         "environment",
         "history",
     ]
-    assert checker.tags["h1"] == 1 and checker.tags["h2"] == 8 and checker.tags["figure"] == 5
+    assert checker.tags["h1"] == 1 and checker.tags["h2"] == 9 and checker.tags["figure"] == 5
     for part in (
         "minilm on mrpc",
         "351 of 408 validation examples right",

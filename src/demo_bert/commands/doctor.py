@@ -37,7 +37,9 @@ from pip._internal.configuration import Configuration
 from pip._internal.models.index import PyPI
 settings = Configuration(isolated=False)
 settings.load()
-print(dict(settings.items()).get("global.index-url") or PyPI.simple_url)
+found = dict(settings.items())
+names = (":env:.index-url", "install.index-url", "global.index-url")
+print(next((found[name] for name in names if name in found), PyPI.simple_url))
 """
 
 Finding = tuple[str, str, str]

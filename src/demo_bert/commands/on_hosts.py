@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demo_bert.commands.worker_memory import checkpoint_bytes, worker_bytes
 from demo_bert.errors import FailureError
 from demo_bert.launch.job import Job
 from demo_bert.settings import Origin, TrainingSettings
@@ -79,6 +78,7 @@ def _order(
     output_dir: str,
 ) -> "Order":
     """What is to be run, from settings with the recipe's values."""
+    from demo_bert.commands.worker_memory import checkpoint_bytes, worker_bytes
     from demo_bert.launch.hosts import Order
 
     assert settings.hosts is not None
@@ -187,6 +187,7 @@ def _is_path(text: str) -> bool:
 
 def _workers_of_all(settings: TrainingSettings, hosts: "Hosts", needs: "Needs") -> int:
     """What `-v` alone starts on each host: as many as each can take."""
+    from demo_bert.commands.worker_memory import worker_bytes
     from demo_bert.launch.preflight import look
 
     assert settings.hosts is not None
