@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from demo_bert.commands import pipeline
+from demo_bert.commands import pipeline, pipeline_stages
 from small_run import WORDS, Program, events, losses, read_json, start, tree
 
 SIZES = ("-i", "4", "3", "-b", "4", "3", "--global-batch-size", "10", "6", "-s", "16", "24")
@@ -102,6 +102,23 @@ def test_without_steps_or_time_it_says_that_it_fits_itself_into_one_hour(
     values = {"iters": None, "epochs": None, "max_time": None}
     assert pipeline._time_limit(values, has_text=True) == (3600.0, True)
     assert pipeline._time_limit(values | {"iters": (3,)}, has_text=True) == (None, False)
+
+
+def test_small_batches_are_learnt_from_with_adamw_unless_something_else_is_named(
+    program: Pipeline, tmp_path: Path
+) -> None:
+    def said(*more: str) -> str:
+        outcome = program.run(tmp_path / "run", "-s", "16", "24", "--dry-run", *more)
+        assert outcome.code == 0, outcome.err
+        return outcome.err
+
+    assert "--optimizer=adamw" not in said()  # rates are named
+    at = program.arguments.index("--learning-rate")
+    del program.arguments[at : at + 3]
+    assert "--optimizer=adamw --schedule=linear --learning-rate=1e-4,5e-5" in said()
+    for named in (("--optimizer", "lamb"), ("--global-batch-size", "512", "64")):
+        assert "--optimizer=adamw" not in said(*named)
+    assert pipeline_stages._learning_of_small_batches("tiny")[-1] == "--learning-rate=1e-3,5e-4"
 
 
 def test_steps_are_fitted_to_the_time_once(
