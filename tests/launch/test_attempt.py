@@ -107,6 +107,14 @@ def test_a_stop_that_was_asked_for_is_its_own_code(codes: dict[str, int], code: 
     assert made.verdict(0, []) == Verdict(code)
 
 
+def test_a_worker_that_misses_one_that_stopped_does_not_make_a_stop_a_failure() -> None:
+    codes = {"r0": 1, "r1": 75, "r2": 75, "r3": 75}
+    stopped = told(beat(0, -1, 3, lost=1), *ends(**codes), requests=(signal.SIGTERM,))
+    assert stopped.verdict(0, []) == Verdict(75)
+    failed = told(beat(0, -1, 3), *ends(**codes), requests=(signal.SIGTERM,))
+    assert failed.verdict(0, []) == Verdict(1)
+
+
 def test_a_time_limit_of_the_run_is_no_failure() -> None:
     verdict = told(*ends(r0=75, r1=75, r2=75, r3=75)).verdict(75, [])
     assert verdict == Verdict(75)

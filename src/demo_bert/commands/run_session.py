@@ -43,7 +43,7 @@ from demo_bert.distributed import (
     sum_speed,
     wait_for_all,
 )
-from demo_bert.errors import RunDirectoryError, StopRequested, TrainingError
+from demo_bert.errors import FailureError, RunDirectoryError, StopRequested, TrainingError
 from demo_bert.hardware import Backend, select
 from demo_bert.heartbeat import tell_run, tell_step
 from demo_bert.launch.job import own_job
@@ -54,7 +54,7 @@ from demo_bert.report.summary import final_lines
 from demo_bert.report.tensorboard import TensorBoardWriter
 from demo_bert.run_directory import RunDirectory
 from demo_bert.settings import Origin, TrainingSettings, is_longer
-from demo_bert.stopping import StopRequests
+from demo_bert.stopping import StoppedAtOnce, StopRequests
 
 if TYPE_CHECKING:
     from demo_bert.commands.profiling import StepProfiler
@@ -211,22 +211,29 @@ class RunSession(ABC):
         """
         if worker.settings.reproducible:
             record = {**record, "reproducible": conditions(self.backend, worker.dtype)}
-        if not self.world.is_first:
-            return self._as_other(worker, directory, record=record)
-        tell_run((self.parent or directory).path)
-        with directory.locked():
-            log = also_to_file(directory.logs / "rank-0.log")
-            try:
-                announce()
-                return self._as_first(worker, directory, record=record)
-            finally:
-                remove(log)
+        with ExitStack() as noting:
+            if not self.world.is_first:
+                return self._as_other(worker, directory, record=record, noting=noting)
+            tell_run((self.parent or directory).path)
+            with directory.locked():
+                log = also_to_file(directory.logs / "rank-0.log")
+                try:
+                    announce()
+                    return self._as_first(worker, directory, record=record, noting=noting)
+                finally:
+                    remove(log)
 
     def _as_first(
-        self, worker: RunWorker, directory: RunDirectory, *, record: Mapping[str, Any]
+        self,
+        worker: RunWorker,
+        directory: RunDirectory,
+        *,
+        record: Mapping[str, Any],
+        noting: ExitStack,
     ) -> dict[str, Any]:
         """Rank 0's part: it writes and speaks."""
         settings = worker.settings
+        self._meet(record, noting)
         checkpoint = self._find_checkpoint(directory, record, resume=settings.resume)
         if checkpoint is not None and isinstance(settings.resume, int):
             set_aside_after(directory.checkpoints, checkpoint.step)
@@ -240,16 +247,26 @@ class RunSession(ABC):
         with _told(worker, directory) as emit:
             if (job := own_job()) is not None and job.cause:
                 emit("fault", kind="lost_workers", message=job.cause)
-            return self._finish(worker, directory, checkpoint, emit=emit, record=record)
+            return self._finish(
+                worker, directory, checkpoint, emit=emit, record=record, noting=noting
+            )
 
     def _as_other(
-        self, worker: RunWorker, directory: RunDirectory, *, record: Mapping[str, Any]
+        self,
+        worker: RunWorker,
+        directory: RunDirectory,
+        *,
+        record: Mapping[str, Any],
+        noting: ExitStack,
     ) -> dict[str, Any]:
         """Every other rank's part: it keeps its own log."""
+        self._meet(record, noting)
         checkpoint = self._find_checkpoint(directory, record, resume=worker.settings.resume)
         log = also_to_file(directory.logs / f"rank-{self.world.rank}.log")
         try:
-            return self._finish(worker, directory, checkpoint, emit=_say_nothing, record=record)
+            return self._finish(
+                worker, directory, checkpoint, emit=_say_nothing, record=record, noting=noting
+            )
         finally:
             remove(log)
 
@@ -257,7 +274,6 @@ class RunSession(ABC):
         self, directory: RunDirectory, record: Mapping[str, Any], *, resume: int | str
     ) -> Checkpoint | None:
         """Where to go on, the same for all workers; None: from the starting weights."""
-        self._check_alike(record)
         recorded = directory.record()
         if recorded is not None:
             check_same_inputs(record, recorded)
@@ -278,11 +294,27 @@ class RunSession(ABC):
         wait_for_all(self.world)
         return spread(found, directory.checkpoints, world=self.world, device=self.backend.device())
 
+    def _meet(self, record: Mapping[str, Any], noting: ExitStack) -> None:
+        """Several workers compare what they start from; from here on they stop together.
+
+        A request that reached some of them before ends all, for nothing was changed yet.
+        """
+        if self.world.world_size == 1:
+            return
+        self._check_alike(record)
+        noting.enter_context(self.stops.noted())
+        try:
+            asked = sum_numbers([self.stops.reason is not None], self.world, self.backend.device())
+        except FailureError:  # one that was not noting yet went at once
+            if self.stops.reason is None:
+                raise
+            asked = [1.0]
+        if asked[0]:
+            raise StoppedAtOnce(self.stops.reason or "a request to another worker")
+
     def _check_alike(self, record: Mapping[str, Any]) -> None:
         """Refuses hosts whose data or starting weights are others than rank 0's."""
         size, rank = self.world.world_size, self.world.rank
-        if size == 1:
-            return
         digest = float(inputs_digest(record) >> 232)  # 24 bits: exact in every float
         own = [digest if number == rank else 0.0 for number in range(size)]
         digests = sum_numbers(own, self.world, self.backend.device())
@@ -303,6 +335,7 @@ class RunSession(ABC):
         *,
         emit: Callable[..., object],
         record: Mapping[str, Any],
+        noting: ExitStack,
     ) -> dict[str, Any]:
         """Trains to the end, to a stop or to a failure."""
         outlook = Outlook(worker, checkpoint, begun=self.started, emit=emit)
@@ -313,20 +346,19 @@ class RunSession(ABC):
                 tell_step(fields["step"])
             emit(event, **fields)
 
-        with ExitStack() as noting:
-            try:
-                reason = worker.train(
-                    checkpoint,
-                    directory.checkpoints,
-                    emit=watched,
-                    stop_reason=self._asked(noting),
-                )
-            except TrainingError as error:
-                end("failed", message=str(error))
-                raise
-            noting.enter_context(self.stops.noted())
-            results = end("complete" if reason is None else "stopped")
-            wait_for_all(self.world)  # the first to end ends all
+        try:
+            reason = worker.train(
+                checkpoint,
+                directory.checkpoints,
+                emit=watched,
+                stop_reason=self._asked(noting),
+            )
+        except TrainingError as error:
+            end("failed", message=str(error))
+            raise
+        noting.enter_context(self.stops.noted())
+        results = end("complete" if reason is None else "stopped")
+        wait_for_all(self.world)  # the first to end ends all
         if reason is not None:
             command = going_on_command(
                 self.command, self.argv, self.settings, self.parent or directory
@@ -341,10 +373,8 @@ class RunSession(ABC):
         """Why to stop, for the loop; from its second question on requests are noted.
 
         Up to there it has changed nothing, and its first micro-step may compile for long: a request
-        ends it where it stands. Several workers, which stop together, note them from the beginning.
+        ends it where it stands. Several workers note them since they met.
         """
-        if self.world.world_size > 1:
-            noting.enter_context(self.stops.noted())
         questions = itertools.count(1)
 
         def reason() -> str | None:

@@ -167,6 +167,9 @@ class Attempt:
         return Verdict(_FAILURE, f"mpirun ended with {code}: {last[:600]}", is_worth_another=True)
 
     def _code_of_stop(self, codes: Mapping[int, int]) -> int:
+        """The code of a job that was asked to stop; workers that missed another do not count."""
+        own = {rank: code for rank, code in codes.items() if not self._beat_of(rank).has_lost}
+        codes = own or codes
         for code in (_INTERRUPTED, _USER_ERROR, _FAILURE, _STOPPED):
             if code in codes.values():
                 return code
