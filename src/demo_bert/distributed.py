@@ -28,6 +28,8 @@ __all__ = [
     "leave",
     "leave_note",
     "place",
+    "read_note",
+    "remove_note",
     "sum_numbers",
     "sum_speed",
     "sum_tensor",
@@ -191,6 +193,8 @@ def broadcast_bytes(data: bytes | None, world: World, device: torch.device) -> b
     (size,) = sum_numbers(
         [len(own)], world, torch.device("cpu") if device.type == "cpu" else device
     )
+    if not size:
+        return b""
     tensor = torch.empty(int(size), dtype=torch.uint8, device=device)
     if world.is_first:
         tensor.copy_(torch.frombuffer(bytearray(own), dtype=torch.uint8))
@@ -224,13 +228,38 @@ def sum_speed(world: World, device: torch.device) -> str:
     )
 
 
-def leave_note(name: str) -> None:
+def leave_note(name: str, text: bytes = b"1") -> None:
     """Leaves a note for other workers.
 
     Args:
         name: Of the note.
+        text: What it says.
     """
-    _notes().set(name, "1")
+    with _kept():
+        _notes().set(name, text)  # type: ignore[bad-argument-type]  # it takes bytes too
+
+
+def read_note(name: str) -> bytes:
+    """What a note says; where it is not there yet, it is waited for.
+
+    Args:
+        name: Of the note.
+
+    Returns:
+        Its text.
+    """
+    with _kept():
+        return bytes(_notes().get(name))
+
+
+def remove_note(name: str) -> None:
+    """Removes a note that has been read.
+
+    Args:
+        name: Of the note.
+    """
+    with _kept():
+        _notes().delete_key(name)
 
 
 def has_note(name: str) -> bool:
@@ -242,7 +271,8 @@ def has_note(name: str) -> bool:
     Returns:
         True when it has; it is not waited for.
     """
-    return _notes().check([name])
+    with _kept():
+        return _notes().check([name])
 
 
 @cache
@@ -255,10 +285,16 @@ def _notes() -> dist.Store:
 
 @contextmanager
 def _answered() -> Iterator[None]:
+    """A meeting of all, counted, and its failure in one line."""
+    with _kept(), meeting():
+        yield
+
+
+@contextmanager
+def _kept() -> Iterator[None]:
     """Turns what torch raises where another worker is gone into one line."""
     try:
-        with meeting():
-            yield
+        yield
     except RuntimeError as error:
         _LOG.debug("%s", error)
         tell_loss()

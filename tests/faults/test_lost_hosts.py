@@ -125,6 +125,34 @@ def test_the_host_of_rank_0_is_lost_for_good_and_the_others_go_on_without_it(
     assert three.processes(first) == {}, "what was cut off runs for ever"
 
 
+def test_the_host_of_rank_0_is_lost_before_anything_was_saved_and_the_others_start_over(
+    three: Cluster, tmp_path: Path
+) -> None:
+    first, second, _ = three.addresses
+    options = ("--min-hosts", "2", "-i", "12", "--save-every", "1000")
+    with at_work(three, three.private / "early", tmp_path, *options) as process:
+        read_until(process, "step  3/12")
+        assert (three.of(second) / "early" / "run.json").exists()
+        three.link(first, "down")
+        try:
+            lines = "".join(read_until(process, "it starts over from the starting weights"))
+            assert "going on with 2 of 3 hosts" in lines
+            finished(process)
+        finally:
+            three.link(first, "up")
+    here = three.here / "early"
+    results = read_json(here / "results.json")
+    assert (results["status"], results["steps"]) == ("complete", 12)
+    assert (results["hosts"], results["global_batch_size"]) == (three.addresses[1:], 12)
+    assert [*losses(here)] == list(range(1, 13))
+    # The host that comes back takes part again, with the run that the others went on with.
+    argv = [*MRPC, *SMALL, *LONG, *options, "-i", "14", "-o", str(three.private / "early")]
+    _, err = finished(three.start(argv, cwd=tmp_path))
+    assert "going on after step 12" in err, err
+    assert f"{first}: ranks 2 to 2" in err, err
+    assert [*losses(here)] == list(range(1, 15))
+
+
 def test_a_worker_that_hangs_ends_the_run_with_its_name(three: Cluster, tmp_path: Path) -> None:
     with at_work(three, three.private / "hang", tmp_path, "--timeout", "10s") as process:
         read_until(process, "saved checkpoints/step-5")

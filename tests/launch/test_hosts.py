@@ -181,6 +181,12 @@ def test_a_worker_that_is_killed_costs_the_steps_since_the_last_checkpoint(
         (three.of(a) / "killed" / "checkpoints" / "newest").read_text() for a in three.addresses[:2]
     }
     assert newest == {f"step-{results['steps']}\n"}, "no second host has the last checkpoint"
+    first, second, third = (three.of(address) / "killed" for address in three.addresses)
+    for directory in (second, third):
+        assert read_json(directory / "run.json") == read_json(first / "run.json")
+    steps = range(1, results["steps"] + 1)
+    kept, all_of_it = losses(second), losses(first)
+    assert [kept[s] for s in steps] == [all_of_it[s] for s in steps], "nor the events before it"
     faults = events(here, "fault")
     assert [fault["kind"] for fault in faults] == ["lost_workers"]
     for address in three.addresses:

@@ -12,12 +12,21 @@ from torch import Tensor, nn
 from demo_bert.checkpoint import Checkpoint, Outcome, Saver
 from demo_bert.choices import Duration
 from demo_bert.commands.checkpoint_copies import has_copies, keeps_copy, note_of
-from demo_bert.distributed import World, has_note, leave_note, place, sum_numbers
+from demo_bert.commands.record_copies import EventCopies
+from demo_bert.distributed import (
+    World,
+    has_note,
+    leave_note,
+    place,
+    remove_note,
+    sum_numbers,
+)
 from demo_bert.errors import DemoBertError, DiskError, RunDirectoryError
 from demo_bert.hardware import Backend
 from demo_bert.hardware.cpu import CpuBackend
 from demo_bert.optim import Optimizer
 from demo_bert.optim.sharded import load_state
+from demo_bert.run_directory import RunDirectory
 from demo_bert.settings import TrainingSettings
 
 _LOG = logging.getLogger(__name__)
@@ -38,6 +47,7 @@ class RunSaver:
         self._is_copy = not is_first and keeps_copy(place())
         self._wants_copy = is_first and has_copies()
         self._uncopied: dict[int, Outcome] = {}
+        self._events: EventCopies | None = None
         self._saver: Saver | None = None
         self._emit: Callable[..., object] | None = None
         self._fields: dict[int, dict[str, object]] = {}
@@ -84,6 +94,10 @@ class RunSaver:
             yield
             return
         self._emit = emit
+        if self._is_copy or self._wants_copy:
+            self._events = EventCopies(RunDirectory(checkpoints.parent).events)
+        if self._events is not None and self._is_copy:
+            self._events.begin()
         self._saver = Saver(
             checkpoints, keep=self._settings.keep, keep_every=self._settings.keep_every
         )
@@ -118,6 +132,8 @@ class RunSaver:
         if self._saver is None:
             return
         self._fields[step] = fields
+        if self._events is not None and self._wants_copy:
+            self._events.send(step)
         self._saver.start(
             step=step,
             state=state,
@@ -148,14 +164,27 @@ class RunSaver:
         """Records saves that are complete; without shared storage, when the second host says so."""
         for outcome in outcomes:
             if self._is_copy and outcome.path is not None:
-                leave_note(note_of(outcome.step))
+                self._tell_copied(outcome.step)
             elif self._wants_copy and outcome.path is not None:
                 self._uncopied[outcome.step] = outcome
         waiting = set(self._uncopied.values())
         copied = [o for o in self._uncopied.values() if has_note(note_of(o.step))]
         for outcome in copied:
             del self._uncopied[outcome.step]
+            remove_note(note_of(outcome.step))
+            if self._events is not None:
+                self._events.arrived(outcome.step)
         self._record([o for o in outcomes if o not in waiting] + copied)
+
+    def _tell_copied(self, step: int) -> None:
+        """On the second host: a checkpoint is here, and the events before it."""
+        assert self._events is not None
+        try:
+            self._events.take(step)
+        except DiskError as error:
+            _LOG.warning("%s; the checkpoint of step %d counts for nothing here", error, step)
+        else:
+            leave_note(note_of(step))
 
     def _record(self, outcomes: list[Outcome]) -> None:
         assert self._saver is not None and self._emit is not None

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from demo_bert.checkpoint import Checkpoint, newest, of_step, set_aside_after
 from demo_bert.clock import command_start
-from demo_bert.commands.checkpoint_copies import spread
+from demo_bert.commands.checkpoint_copies import has_copies, spread
 from demo_bert.commands.going_on import going_on_command, program
 from demo_bert.commands.logs import also_to_file, remove, to_handler, to_standard_error
 from demo_bert.commands.outlook import Outlook
+from demo_bert.commands.record_copies import give_records
 from demo_bert.commands.run_conditions import (
     check_same_conditions,
     check_same_workers,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from demo_bert.commands.profiling import StepProfiler
 
 _LOG = logging.getLogger(__name__)
+_FROM_THE_START = "no checkpoint was saved yet: it starts over from the starting weights"
 
 
 class RunSession(ABC):
@@ -176,6 +178,7 @@ class RunSession(ABC):
         Returns:
             The content of results.json; None where there is something to do.
         """
+        give_records(directory, world=self.world, device=self.backend.device())
         found = directory.results()
         wait_for_all(self.world)  # nobody makes a directory before all have looked
         is_complete = found is not None and found.get("status") == "complete"
@@ -235,8 +238,6 @@ class RunSession(ABC):
         settings = worker.settings
         self._meet(record, noting)
         checkpoint = self._find_checkpoint(directory, record, resume=settings.resume)
-        if checkpoint is not None and isinstance(settings.resume, int):
-            set_aside_after(directory.checkpoints, checkpoint.step)
         if finished := directory.results():
             directory.write_results({**finished, "status": "stopped"})  # until it is done again
         if self.parent is not None:
@@ -244,6 +245,7 @@ class RunSession(ABC):
             keep_record(self.parent, whole)
         for change in keep_record(directory, record):
             _LOG.info("goes on with another setting: %s", change)
+        self._give_records(directory)
         with _told(worker, directory) as emit:
             if (job := own_job()) is not None and job.cause:
                 emit("fault", kind="lost_workers", message=job.cause)
@@ -262,6 +264,7 @@ class RunSession(ABC):
         """Every other rank's part: it keeps its own log."""
         self._meet(record, noting)
         checkpoint = self._find_checkpoint(directory, record, resume=worker.settings.resume)
+        self._give_records(directory)
         log = also_to_file(directory.logs / f"rank-{self.world.rank}.log")
         try:
             return self._finish(
@@ -269,6 +272,12 @@ class RunSession(ABC):
             )
         finally:
             remove(log)
+
+    def _give_records(self, directory: RunDirectory) -> None:
+        """Every host gets what makes the directory a run, and the one above those of the seeds."""
+        for each in (self.parent, directory):
+            if each is not None:
+                give_records(each, world=self.world, device=self.backend.device())
 
     def _find_checkpoint(
         self, directory: RunDirectory, record: Mapping[str, Any], *, resume: int | str
@@ -284,15 +293,29 @@ class RunSession(ABC):
         elif recorded is not None and recorded.get("reproducible"):
             _LOG.warning("--no-reproducible: from here on the bits depend on the workers")
         found = None
-        if recorded is not None and isinstance(resume, int):
-            found = of_step(directory.checkpoints, resume)
-        elif recorded is not None:
-            found, complaints = newest(directory.checkpoints)
-            instead = found.path.name if found else "the starting weights"
-            for complaint in complaints:
-                _LOG.warning("%s; going on from %s", complaint, instead)
+        checkpoints = directory.checkpoints
+        if recorded is not None and (self.world.is_first or not has_copies()):
+            found = self._own_checkpoint(checkpoints, resume=resume)
+        elif self.world.is_first and self.parent is None and (job := own_job()) and job.attempt:
+            _LOG.warning("%s", _FROM_THE_START)
         wait_for_all(self.world)
-        return spread(found, directory.checkpoints, world=self.world, device=self.backend.device())
+        found = spread(found, checkpoints, world=self.world, device=self.backend.device())
+        writes = self.world.is_first or (has_copies() and self.world.local_rank == 0)
+        if found is not None and isinstance(resume, int) and writes:
+            set_aside_after(checkpoints, found.step)
+        return found
+
+    def _own_checkpoint(self, checkpoints: Path, *, resume: int | str) -> Checkpoint | None:
+        """Where the checkpoints of this host say to go on."""
+        if isinstance(resume, int):
+            return of_step(checkpoints, resume)
+        found, complaints = newest(checkpoints)
+        instead = found.path.name if found else "the starting weights"
+        for complaint in complaints:
+            _LOG.warning("%s; going on from %s", complaint, instead)
+        if found is None and not complaints and self.world.is_first:
+            _LOG.warning("%s", _FROM_THE_START)
+        return found
 
     def _meet(self, record: Mapping[str, Any], noting: ExitStack) -> None:
         """Several workers compare what they start from; from here on they stop together.

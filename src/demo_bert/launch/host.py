@@ -37,6 +37,7 @@ _WHOLE_BYTES = 64 << 20  # of larger files two ends are hashed
 _END_BYTES = 1 << 20
 _STEP = re.compile(r"step-(\d+)")
 _SWEEP_S = 3.0
+_CHANGING = {"settings", "digest", "changed"}  # of run.json, by what a run that goes on has changed
 _DEVICES = ("dev/nvidia0", "dev/accel/accel0", "dev/hl0", "dev/kfd")
 
 
@@ -115,6 +116,24 @@ def content_digest(path: Path) -> str | None:
                 opened.seek(-_END_BYTES, os.SEEK_END)
                 digest.update(opened.read(_END_BYTES))
     return digest.hexdigest()
+
+
+def record_digest(path: Path) -> str:
+    """A hash of what a run's record says of its beginning, which stays when the run goes on.
+
+    Args:
+        path: Of run.json.
+
+    Returns:
+        The hash.
+    """
+    data = path.read_bytes()
+    try:
+        record = json.loads(data)
+        kept = {name: record[name] for name in record.keys() - _CHANGING}
+    except (ValueError, AttributeError, RecursionError):  # damaged: the program will say so
+        return hashlib.sha256(data).hexdigest()
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 def listing_digest(path: Path) -> str | None:
@@ -207,7 +226,7 @@ def _place_of_run(output_dir: Path, marker: str) -> dict[str, Any]:
     with contextlib.suppress(OSError):
         found["free_disk_bytes"] = shutil.disk_usage(parent).free
     if (record := output_dir / "run.json").is_file():
-        found["record"] = hashlib.sha256(record.read_bytes()).hexdigest()
+        found["record"] = record_digest(record)
     with contextlib.suppress(OSError, ValueError):
         results = json.loads((output_dir / "results.json").read_text("utf-8"))
         found["is_complete"] = results.get("status") == "complete"

@@ -5,7 +5,6 @@ a failure everything that was started is swept, and the hosts that answer go on 
 checkpoint.
 """
 
-import hashlib
 import logging
 import os
 import shlex
@@ -22,6 +21,7 @@ from typing import Any
 
 from demo_bert.errors import FailureError, RunDirectoryError, StopRequested
 from demo_bert.launch.attempt import Attempt, Verdict
+from demo_bert.launch.host import record_digest
 from demo_bert.launch.job import Job
 from demo_bert.launch.mpirun import Mpirun, mpirun_line
 from demo_bert.launch.preflight import Findings, Needs, look
@@ -276,17 +276,17 @@ def _spread_record(job: Job, hosts: Hosts, findings: Findings, *, state: _State)
     """Without shared storage, every host gets what the run has written about itself so far."""
     here = Path(job.output_dir)
     records = {name: findings.facts[name]["record"] for name in job.hosts}
-    if not (here / "run.json").exists() and records[job.hosts[0]] is not None:
-        _pull(job, hosts, job.hosts[0])
-    own = (here / "run.json").read_bytes() if (here / "run.json").exists() else None
-    expected = hashlib.sha256(own).hexdigest() if own is not None else None
+    having = [name for name, record in records.items() if record is not None]
+    if not (here / "run.json").exists() and having:
+        _pull(job, hosts, having[0])
+    expected = record_digest(here / "run.json") if (here / "run.json").exists() else None
     others = [name for name, record in records.items() if record not in (None, expected)]
     if others:
         raise RunDirectoryError(
             f"-o {job.output_dir}: on {', '.join(others)} it holds another run; give another"
             " directory, or remove it there"
         )
-    for name in job.hosts if own is not None else ():
+    for name in job.hosts if expected is not None else ():
         if records[name] is None:
             kept = {"run.json", "results.json"}
             kept |= {"events.jsonl"} if name == job.hosts[0] else set()
