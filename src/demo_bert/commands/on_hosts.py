@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from demo_bert.errors import FailureError
 from demo_bert.launch.job import Job
-from demo_bert.settings import Origin, TrainingSettings
+from demo_bert.settings import Origin, TrainingSettings, is_longer
 
 if TYPE_CHECKING:
     from demo_bert.commands.run_session import RunSession
     from demo_bert.launch.hosts import Order
     from demo_bert.launch.preflight import Needs
     from demo_bert.launch.remote import Hosts
+    from demo_bert.run_directory import RunDirectory
 
 _LOG = logging.getLogger(__name__)
 _SOURCE = Path(__file__).parents[2]
@@ -60,13 +61,20 @@ def run_on_hosts(
     runs.world = World(world_size=workers * len(settings.hosts))
     filled, found = runs.with_recipe(settings, origins)
     directory = open_directory(runs.command, filled)
-    results = directory.results()
-    if results and results.get("status") == "complete" and isinstance(settings.resume, str):
+    if _is_done(directory, filled):
         done = dataclasses.replace(filled, output_dir=str(directory.path), workers=None)
         with make_runs(done, found, argv) as alone:
             return alone.run()
     order = _order(filled, argv, needs=needs, workers=workers, output_dir=str(directory.path))
     return launching.run_on_hosts(order, hosts)
+
+
+def _is_done(directory: "RunDirectory", settings: TrainingSettings) -> bool:
+    """Whether all that is left to do is to show the results."""
+    results = directory.results() or {}
+    is_longer_now = is_longer(settings, (directory.record() or {}).get("settings", ()))
+    is_complete = results.get("status") == "complete"
+    return is_complete and isinstance(settings.resume, str) and not is_longer_now
 
 
 def _order(
