@@ -46,6 +46,8 @@ def test_an_article_is_as_it_was_checked(name: str) -> None:
         ("__NOTOC__\nRain.<br />Snow.", ["Rain.", "Snow."]),
         ("<gallery>\nFile:a.jpg|b\n</gallery>Rain.", ["Rain."]),
         ("[[broken and [[a|b]] c", ["broken and b c"]),
+        ("It is [[[sic]]] and [[[rain|a shower]]] [[[fr:b|c]]].", ["It is [sic] and [a shower]."]),
+        ("A {|x\n{|\n|a|} |}\n|}B {| C", ["A {|x", "B {| C"]),
         ("", []),
     ],
 )

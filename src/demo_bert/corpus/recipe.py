@@ -14,7 +14,7 @@ from demo_bert.corpus.sentences import SPLITTER, splitter_version
 from demo_bert.corpus.store import SCHEMA_VERSION, vocabulary_sha256
 from demo_bert.corpus.word_pieces import WordPieces
 
-_TEXT_VERSION = 2
+_TEXT_VERSION = 3
 """Goes up when the same input gives other documents, sentences, or hashes of documents."""
 _UNIT_BYTES = 8 << 20
 

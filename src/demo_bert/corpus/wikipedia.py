@@ -22,13 +22,14 @@ _TITLE = re.compile(rb"<title>([^<]*)</title>")
 _NAMESPACE = re.compile(rb"<ns>(-?\d+)</ns>")
 _REDIRECT_MARKUP = re.compile(r"\s*#redirect", re.IGNORECASE)
 _DISAMBIGUATION = re.compile(
-    r"\{\{\s*(?:disambig\w*|dab|hndis|geodis|[\w -]+[ -]disambiguation|disambiguation[\w -]*"
+    r"\{\{(?i:\s*(?:disambig\w*|dab|hndis|geodis|[\w -]+[ -]disambiguation|disambiguation[\w -]*"
     r"|human name disambig\w*|letter-number combination disambig\w*|set index article|sia"
-    r"|surname|given name|mathdab|schooldis|hospitaldis|airport disambig\w*)\s*[|}]",
-    re.IGNORECASE,
+    r"|surname|given name|mathdab|schooldis|hospitaldis|airport disambig\w*)\s*)[|}]"
 )
 _DISAMBIGUATION_SWITCH = "__DISAMBIG__"
 _SECTION = re.compile(r"\n==([^=\n][^\n]*?)==[ \t]*(?=\n)")
+_ENTITY = re.compile(r"(&(?:lt|gt|quot|amp|#039);)")
+_ENTITIES = {"&lt;": "<", "&gt;": ">", "&quot;": '"', "&amp;": "&", "&#039;": "'"}
 _LIST_TITLE = re.compile(r"(?:lists? of|index of|outline of|timeline of) ", re.IGNORECASE)
 _LIST_LINE = re.compile(r"^[*#|]", re.MULTILINE)
 _LISTS_WORDS_AN_ITEM = 12
@@ -116,14 +117,16 @@ def _article(page: bytes, tally: Tally) -> Paragraphs | None:
 
 def _last_text(page: bytes) -> bytes | None:
     """The text of the newest revision, which is the last; None where there is no whole one."""
-    begin = page.rfind(b"<text")
-    start = page.find(b">", begin) + 1
-    if begin < 0 or not start:
-        return None
-    if page[start - 2 : start] == b"/>":
-        return b""
-    end = page.find(b"</text>", start)
-    return page[start:end] if end >= 0 else None
+    text: bytes | None = None
+    begin = page.find(b"<text")
+    while begin >= 0:
+        start = page.find(b">", begin) + 1
+        end = start if page[start - 2 : start] == b"/>" else page.find(b"</text>", start)
+        if not start or end < 0:
+            return None
+        text = page[start:end]
+        begin = page.find(b"<text", end)
+    return text
 
 
 def _left_out(title: str, markup: str) -> str | None:
@@ -147,10 +150,12 @@ def _without_last_sections(markup: str) -> str:
 
 def _is_list(title: str, paragraphs: Paragraphs, markup: str) -> bool:
     """Whether a page has far more items than prose, which a list has sooner by its title."""
-    num_words = sum(paragraph.count(" ") for paragraph in paragraphs)
     is_list_by_title = _LIST_TITLE.match(title) is not None
-    if not is_list_by_title and num_words >= _FEW_WORDS:
-        return False
+    num_words = 0
+    for paragraph in paragraphs:
+        num_words += paragraph.count(" ")
+        if num_words >= _FEW_WORDS and not is_list_by_title:
+            return False
     num_items = len(_LIST_LINE.findall(markup))
     if is_list_by_title:
         return num_words < _LISTS_WORDS_AN_ITEM * num_items
@@ -170,7 +175,6 @@ def _resolved(text: str) -> str:
     """Text with the entities of XML resolved; none of them is part of a mark of the markup."""
     if "&" not in text:
         return text
-    text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", '"')
-    if "&#039;" in text:
-        text = text.replace("&#039;", "'")
-    return text.replace("&amp;", "&")
+    parts = _ENTITY.split(text)
+    parts[1::2] = map(_ENTITIES.__getitem__, parts[1::2])
+    return "".join(parts)
