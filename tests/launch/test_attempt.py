@@ -99,12 +99,39 @@ def test_a_network_that_all_lost_is_tried_again() -> None:
     [
         ({"r0": 75, "r1": 75, "r2": 75, "r3": 75}, 75),
         ({"r0": 75, "r3": 130}, 130),
-        ({"r1": -15}, 130),
+        ({"r1": -15}, 75),  # it did not listen yet
     ],
 )
 def test_a_stop_that_was_asked_for_is_its_own_code(codes: dict[str, int], code: int) -> None:
     made = told(*ends(**codes), requests=(signal.SIGTERM,))
     assert made.verdict(0, []) == Verdict(code)
+
+
+def test_two_requests_that_no_worker_heard_are_an_interrupt() -> None:
+    made = told(*ends(r1=-15), requests=(signal.SIGTERM, signal.SIGTERM))
+    assert made.verdict(0, []) == Verdict(130)
+
+
+def test_workers_that_wait_for_one_that_stopped_before_training_are_soon_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failing = {"kind": "failing", "rank": 1, "code": 75}
+    asked = told(beat(2, -1, 2, waits=1), failing, requests=(signal.SIGTERM,))
+    trained = told(beat(2, 0, 2, waits=1), failing, requests=(signal.SIGTERM,))
+    assert asked.why_end() is None
+    later = time.monotonic() + 6
+    monkeypatch.setattr(attempts.time, "monotonic", lambda: later)
+    assert trained.why_end() is None
+    assert "stopped before training began" in (asked.why_end() or "")
+    assert asked.verdict(1, []) == Verdict(75)
+
+
+def test_agents_hear_of_a_request_when_all_have_spoken() -> None:
+    made = Attempt(JOB, timeout_s=10.0)
+    made.take({"kind": "up", "host": 1})
+    assert not made.is_up
+    made.take({"kind": "up", "host": 0})
+    assert made.is_up
 
 
 def test_a_worker_that_misses_one_that_stopped_does_not_make_a_stop_a_failure() -> None:

@@ -88,6 +88,7 @@ class RunSession(ABC):
         self.world = place()
         limit = settings.max_time.seconds if settings.max_time else None
         self.stops = StopRequests(limit, is_supervised=self.world.world_size > 1, is_at_once=True)
+        self._over = ExitStack()
         self.parent: RunDirectory | None = None
         """The directory above those of the seeds, with `--seeds`."""
 
@@ -116,9 +117,9 @@ class RunSession(ABC):
         trace: TracebackType | None,
     ) -> None:
         """Undoes `__enter__`."""
-        self.stops.__exit__()
         if error is None or isinstance(error, StopRequested):
             leave(self.world)
+        self.stops.__exit__()
 
     @abstractmethod
     def run_one(
@@ -161,6 +162,7 @@ class RunSession(ABC):
             DemoBertError: As the table in `errors.py` says.
         """
         results, directory = self.run_one(self.settings, self.origins)
+        self._over.enter_context(self.stops.noted())  # all is done: there is nothing to stop
         if self.world.is_first:
             is_pair = results["data"].get("is_pair")
             say(final_lines(results, directory, program=program(), is_pair=is_pair))

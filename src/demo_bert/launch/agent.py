@@ -60,12 +60,13 @@ class _Agent:
         self._workers: dict[int, subprocess.Popen[bytes]] = {}
         self._readers: list[threading.Thread] = []
         self._ends: dict[int, int] = {}
+        self._asked: list[int] = []  # signals that are to be passed on
         self._has_killed = False
         self._seen: dict[Path, int] = {}  # bytes of each log of events
 
     def run(self) -> int:
         for number, stands_for in _STANDS_FOR.items():
-            signal.signal(number, lambda *_, stands_for=stands_for: self._pass_on(stands_for))
+            signal.signal(number, lambda *_, stands_for=stands_for: self._asked.append(stands_for))
         signal.signal(signal.SIGTERM, self._give_up)
         self._channel.send("up", host=self._index, name=os.uname().nodename)
         shares = self._shares()
@@ -136,6 +137,8 @@ class _Agent:
         failed_at: float | None = None
         beat_at = 0.0
         while len(self._ends) < len(self._workers):
+            while self._asked:
+                self._pass_on(self._asked.pop(0))
             for rank, worker in self._workers.items():
                 if rank not in self._ends and (code := worker.poll()) is not None:
                     self._ends[rank] = code

@@ -22,6 +22,7 @@ SILENT_S = 20.0
 _SILENT_AFTER_FAILURE_S = 8.0
 _START_S = 60.0
 _AFTER_FAILURE_S = 20.0
+_AFTER_EARLY_STOP_S = 5.0
 _HANG_GRACE_S = 15.0
 _LAST_WORDS = 20  # lines
 _USER_ERROR, _STOPPED, _INTERRUPTED, _FAILURE = 2, 75, 130, 1
@@ -122,6 +123,11 @@ class Attempt:
             stream.write(f"[rank {rank}, {self.job.host_of(rank)}] {text}\n")
         stream.flush()
 
+    @property
+    def is_up(self) -> bool:
+        """Whether every agent has spoken, and so listens."""
+        return len(self._heard) == len(self.job.hosts)
+
     def why_end(self) -> str | None:
         """Why the attempt is to be torn down now; None while it may go on."""
         now = time.monotonic()
@@ -134,12 +140,19 @@ class Attempt:
                 if now - self._heard[index] > patience_s:
                     self._lost_host = f"{host}: does not answer any more"
         reason = self._lost_host or None
-        if reason is None and self._failed_at and now - self._failed_at > _AFTER_FAILURE_S:
+        since_failure_s = 0.0 if self._failed_at is None else now - self._failed_at
+        if reason is None and since_failure_s > _AFTER_FAILURE_S:
             reason = "some of them failed"
+        if reason is None and since_failure_s > _AFTER_EARLY_STOP_S and self._is_early_stop():
+            reason = "some stopped before training began, and the others wait for them"
         if reason is None and self._heard and now - self._moved_at > self.timeout_s + _HANG_GRACE_S:
             reason = f"none has gone on for {self.timeout_s:.0f} s"
         self._torn_down = self._torn_down or reason is not None
         return reason
+
+    def _is_early_stop(self) -> bool:
+        """Whether it was asked to stop, and no worker has done a step that might be saved."""
+        return bool(self.requests) and all(beat.step < 0 for beat in self._beats.values())
 
     def verdict(self, code: int, said: list[str]) -> Verdict:
         """How it ended.
@@ -173,7 +186,8 @@ class Attempt:
         for code in (_INTERRUPTED, _USER_ERROR, _FAILURE, _STOPPED):
             if code in codes.values():
                 return code
-        return _INTERRUPTED  # killed before they listened
+        # Killed before they listened.
+        return _STOPPED if len(self.requests) == 1 else _INTERRUPTED
 
     def _of_worker(self, rank: int, code: int) -> Verdict:
         where = f"rank {rank} on {self.job.host_of(rank)}"

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 from demo_bert.errors import FailureError, RunDirectoryError, StopRequested
 from demo_bert.launch.attempt import Attempt, Verdict
@@ -82,13 +82,18 @@ class Order:
 
 @dataclass
 class _State:
-    """Where the supervision stands."""
+    """Where the supervision stands: it works out what to start, the workers run, it settles."""
 
     requests: list[int] = field(default_factory=list)
-    mpirun: Mpirun | None = None
+    stage: Literal["before", "running", "settling"] = "before"
     cause: str = ""
     first: str = ""
     is_here: bool = False
+
+    @property
+    def asked_by(self) -> str:
+        """The signal that asked to stop first."""
+        return signal.Signals(self.requests[0]).name
 
 
 def run_on_hosts(order: Order, hosts: Hosts) -> int:
@@ -104,36 +109,63 @@ def run_on_hosts(order: Order, hosts: Hosts) -> int:
     Raises:
         FailureError: Something is wrong with hosts, or workers were lost too often.
         StopRequested: It was asked to stop between two attempts.
+        StoppedAtOnce: It was asked to stop before the first began.
     """
     state = _State()
-    names = order.names
+    where = " from the newest checkpoint" if order.has_run else ""
     with _signals_heard(state):
         for number in range(order.max_restarts + 1):
-            marker = f".demo_bert-{uuid.uuid4().hex[:12]}"
-            findings = _usable(order, hosts, marker=marker, is_first=number == 0)
-            names = _in_order(order, findings, names=order.names)
-            job = _job(order, hosts, findings, names=names, number=number, cause=state.cause)
-            markers = [f"{marker}-{index}" for index in range(len(order.names))]
+            state.stage = "before"
             try:
-                job = _made_ready(job, order, hosts, findings, markers=markers, state=state)
-                verdict = _attempt(job, hosts, timeout_s=order.timeout_s, state=state)
-            finally:
-                _sweep(job, hosts, names=order.names, markers=markers)
-            if order.has_run:
-                _bring_back(job, hosts, state=state, is_last=True)
-            _tell(verdict)
-            if not verdict.is_worth_another or state.requests:
-                if order.has_run:
-                    _tell_places(job, state=state)
+                verdict = _attempted(order, hosts, number=number, state=state)
+            except StoppedAtOnce as stop:
+                if number == 0:
+                    raise
+                raise StopRequested(f"stopped by {stop}; the same command goes on{where}") from None
+            if not verdict.is_worth_another:
                 return verdict.code
+            if state.requests:
+                raise StopRequested(
+                    f"stopped by {state.asked_by} while workers were lost; the same command goes"
+                    f" on{where}"
+                )
             state.cause = verdict.cause
             if number < order.max_restarts:
                 _LOG.warning("starting again (%d of %d)", number + 1, order.max_restarts)
-    where = " from the newest checkpoint" if order.has_run else ""
     raise FailureError(
         f"{state.cause}; given up after {order.max_restarts} restarts; the same command goes on"
         f"{where}"
     )
+
+
+def _attempted(order: Order, hosts: Hosts, *, number: int, state: _State) -> Verdict:
+    """One attempt, from the look at all hosts until nothing of it is left there."""
+    directory = f"/tmp/demo_bert-{os.getuid()}-{uuid.uuid4().hex[:12]}"
+    marker = f".demo_bert-{uuid.uuid4().hex[:12]}"
+    markers = [f"{marker}-{index}" for index in range(len(order.names))]
+    was_made = False
+    try:
+        findings = _usable(order, hosts, marker=marker, is_first=number == 0)
+        names = _in_order(order, findings, names=order.names)
+        job = _job(
+            *(order, hosts, findings),
+            directory=directory,
+            names=names,
+            number=number,
+            cause=state.cause,
+        )
+        was_made = True
+        job = _made_ready(job, order, hosts, findings, markers=markers, state=state)
+        verdict = _attempt(job, hosts, timeout_s=order.timeout_s, state=state)
+    finally:
+        state.stage = "settling"
+        _sweep(order, hosts, directory=directory, markers=markers, is_quiet=not was_made)
+    if order.has_run:
+        _bring_back(job, hosts, state=state, is_last=True)
+    _tell(verdict)
+    if order.has_run and (not verdict.is_worth_another or state.requests):
+        _tell_places(job, state=state)
+    return verdict
 
 
 def _usable(order: Order, hosts: Hosts, *, marker: str, is_first: bool) -> Findings:
@@ -191,11 +223,11 @@ def _job(
     hosts: Hosts,
     findings: Findings,
     *,
+    directory: str,
     names: tuple[str, ...],
     number: int,
     cause: str,
 ) -> Job:
-    directory = f"/tmp/demo_bert-{os.getuid()}-{uuid.uuid4().hex[:12]}"
     line = mpirun_line(
         names,
         hosts.program,
@@ -304,10 +336,10 @@ def _answered(answers: Mapping[str, Any]) -> dict[str, Any]:
 
 def _attempt(job: Job, hosts: Hosts, *, timeout_s: float, state: _State) -> Verdict:
     """Starts the agents, shows what they tell, and watches them to their end."""
-    if state.requests:
-        raise StopRequested("stopped before the workers were started")
+    state.stage = "running"
     attempt = Attempt(job, timeout_s=timeout_s, requests=state.requests)
-    state.mpirun = mpirun = Mpirun(shlex.split(job.shown["mpirun_command"]))
+    mpirun = Mpirun(shlex.split(job.shown["mpirun_command"]))
+    num_passed = 0
     try:
         with ThreadPoolExecutor(1) as copier:
             copying: Future[None] | None = None
@@ -319,6 +351,11 @@ def _attempt(job: Job, hosts: Hosts, *, timeout_s: float, state: _State) -> Verd
                         copying = copier.submit(_bring_back, job, hosts, state=state)
                     else:
                         attempt.take(record)
+                if state.requests and not attempt.is_up:
+                    raise StoppedAtOnce(state.asked_by)  # not all agents would hear of it
+                for number in state.requests[num_passed:]:
+                    mpirun.signal(_FORWARDED[signal.Signals(number)])
+                    num_passed += 1
                 if (reason := attempt.why_end()) is not None:
                     _LOG.warning("ending the workers: %s", reason)
                     mpirun.end()
@@ -327,25 +364,26 @@ def _attempt(job: Job, hosts: Hosts, *, timeout_s: float, state: _State) -> Verd
                     code = _FAILURE
                     break
     finally:
-        state.mpirun = None
         mpirun.end()
     for line in mpirun.said:
         _LOG.debug("mpirun: %s", line)
     return attempt.verdict(code, mpirun.said)
 
 
-def _sweep(job: Job, hosts: Hosts, *, names: Sequence[str], markers: Sequence[str]) -> None:
+def _sweep(
+    order: Order, hosts: Hosts, *, directory: str, markers: Sequence[str], is_quiet: bool
+) -> None:
     """Ends on all hosts what the attempt left there, and removes its files."""
     asked = {
-        "directory": job.directory,
-        "cwd": job.cwd,
-        "output_dir": job.output_dir,
+        "directory": directory,
+        "cwd": hosts.program.cwd,
+        "output_dir": order.output_dir,
         "markers": list(markers),
     }
-    answers = hosts.ask_all(names, "sweep", lambda name: asked, timeout_s=_SHORT_S)
+    answers = hosts.ask_all(order.names, "sweep", lambda name: asked, timeout_s=_SHORT_S)
     for name, answer in answers.items():
         if isinstance(answer, HostError):
-            _LOG.warning("not swept: %s", answer)
+            _LOG.log(logging.DEBUG if is_quiet else logging.WARNING, "not swept: %s", answer)
         elif answer["swept"]:
             _LOG.debug("%s: swept %s", name, answer["swept"])
 
@@ -395,19 +433,22 @@ def _tell_places(job: Job, *, state: _State) -> None:
 
 @contextmanager
 def _signals_heard(state: _State) -> Iterator[None]:
-    """Passes requests to stop on to all workers; the third one ends this process too."""
+    """Notes requests to stop, which go to all workers; one too many ends this process too.
 
-    def pass_on(number: int, frame: FrameType | None) -> None:
+    Before workers run the first one ends the work where it stands; while the rest is brought back
+    it changes nothing more.
+    """
+
+    def note(number: int, frame: FrameType | None) -> None:
         del frame
         state.requests.append(number)
-        if state.mpirun is None:
-            raise StoppedAtOnce(signal.Signals(number).name)
-        if len(state.requests) > 2:
+        if len(state.requests) > (2 if state.stage == "running" else 1):
             raise KeyboardInterrupt
-        state.mpirun.signal(_FORWARDED[signal.Signals(number)])
+        if state.stage == "before":
+            raise StoppedAtOnce(signal.Signals(number).name)
 
     before = {
-        number: signal.signal(number, pass_on)
+        number: signal.signal(number, note)
         for number in _FORWARDED
         if signal.getsignal(number) is not signal.SIG_IGN
     }
