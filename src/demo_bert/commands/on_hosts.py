@@ -86,6 +86,7 @@ def _order(
     output_dir: str,
 ) -> "Order":
     """What is to be run, from settings with the recipe's values."""
+    from demo_bert.commands.host_inputs import fetched_inputs
     from demo_bert.commands.worker_memory import checkpoint_bytes, worker_bytes
     from demo_bert.launch.hosts import Order
 
@@ -111,6 +112,7 @@ def _order(
         map_by=settings.map_by,
         cores=settings.map_by_pe,
         mpirun_command=settings.mpirun_command,
+        fetched=fetched_inputs(settings),
     )
 
 

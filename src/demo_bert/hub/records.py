@@ -36,6 +36,19 @@ def record_hashes(source: HubSource, hashes: Mapping[str, str]) -> None:
     _write(path, {**hashes, **_read(path)})
 
 
+def record_files(source: HubSource) -> list[Path]:
+    """The files of our cache that say something of a source.
+
+    Args:
+        source: Names the repository and the commit.
+
+    Returns:
+        Those that are there.
+    """
+    paths = (_hashes_path(source), _path("commits", source.repo_id))
+    return [path for path in paths if path.is_file()]
+
+
 def remember_commit(repo_id: str, revision: str | None, commit: str) -> None:
     """Notes which commit a name stood for when it was last asked for.
 

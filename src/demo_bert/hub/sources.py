@@ -37,6 +37,16 @@ class HubSource:
     licence: str
     files: tuple[HubFile, ...]
 
+    @property
+    def folder(self) -> str:
+        """Where the hub's cache has this commit, from its root.
+
+        Example:
+            >>> HubSource("owner/name", "dataset", "c" * 4, "", ()).folder
+            'datasets--owner--name/snapshots/cccc'
+        """
+        return f"{self.repo_type}s--{self.repo_id.replace('/', '--')}/snapshots/{self.revision}"
+
     def __str__(self) -> str:
         """The repository and the commit, for messages."""
         return f"{self.repo_id} at {self.revision[:12]}"

@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import tarfile
+import tempfile
 import time
 from collections.abc import Iterator
 from importlib import import_module
@@ -45,7 +46,7 @@ def main(verb: str) -> None:
     """Answers one question.
 
     Args:
-        verb: "look", "ready", "sweep", "pull", "push" or "agent".
+        verb: "look", "caches", "ready", "sweep", "pull", "push" or "agent".
     """
     if verb == "agent":
         from demo_bert.launch.agent import run_agent
@@ -58,7 +59,7 @@ def main(verb: str) -> None:
     if verb == "pull":
         _pull(asked)
         return
-    answer = {"look": _look, "ready": _ready, "sweep": _sweep}[verb](asked)
+    answer = {"look": _look, "caches": _caches, "ready": _ready, "sweep": _sweep}[verb](asked)
     _answer(answer)
 
 
@@ -241,6 +242,13 @@ def _steps(output_dir: Path) -> Iterator[int]:
             yield int(named[1])
 
 
+def _caches(asked: dict[str, Any]) -> dict[str, Any]:
+    """See `caches.answer`, which needs the packages that workers need."""
+    from demo_bert.launch import caches
+
+    return caches.answer(asked)
+
+
 def _ready(asked: dict[str, Any]) -> dict[str, Any]:
     """Takes the job; says which of the others' files it sees, and removes its own."""
     parent = Path(asked["cwd"], asked["output_dir"]).parent
@@ -303,6 +311,12 @@ def _push(asked: dict[str, Any]) -> None:
     """Takes files as a tar: whole or not at all, each."""
     root = Path(asked["cwd"], asked["path"])
     root.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as tar:
-        tar.extractall(root, filter="data")
+    with tempfile.TemporaryDirectory(prefix=".pushed-", dir=root) as staging:
+        with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as tar:
+            tar.extractall(staging, filter="data")
+        for path in sorted(Path(staging).rglob("*")):
+            if path.is_file():
+                place = root / path.relative_to(staging)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(path, place)
     _answer({"pushed": True})

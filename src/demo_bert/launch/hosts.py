@@ -17,16 +17,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from demo_bert.errors import FailureError, RunDirectoryError, StopRequested
 from demo_bert.launch.attempt import Attempt, Verdict
 from demo_bert.launch.host import record_digest
 from demo_bert.launch.job import Job
-from demo_bert.launch.mpirun import Mpirun, mpirun_line
+from demo_bert.launch.mpirun import Mpirun, mpirun_line, passed_variables
 from demo_bert.launch.preflight import Findings, Needs, look
 from demo_bert.launch.remote import HostError, Hosts
 from demo_bert.stopping import StoppedAtOnce
+
+if TYPE_CHECKING:
+    from demo_bert.launch.caches import Fetched
 
 _LOG = logging.getLogger(__name__)
 _FAILURE = 1
@@ -61,6 +64,7 @@ class Order:
         mpirun_command: What the user gave instead of `mpirun`.
         has_run: Whether there is a run directory.
         must_share: Whether all hosts have to see the same directory.
+        fetched: What the workers fetch; a host that cannot is given it.
     """
 
     names: tuple[str, ...]
@@ -78,6 +82,7 @@ class Order:
     mpirun_command: str | None = None
     has_run: bool = True
     must_share: bool = False
+    fetched: "tuple[Fetched, ...]" = ()
 
 
 @dataclass
@@ -174,7 +179,7 @@ def _usable(order: Order, hosts: Hosts, *, marker: str, is_first: bool) -> Findi
     while True:
         looks -= 1
         findings = look(hosts, order.names, order.needs, marker=marker)
-        _give_what_is_lacking(findings, hosts)
+        _give_what_is_lacking(findings, hosts, fetched=order.fetched)
         if not findings.problems:
             _LOG.info("preflight: %d hosts in %.1f s", len(order.names), findings.seconds)
             return findings
@@ -195,7 +200,9 @@ def _usable(order: Order, hosts: Hosts, *, marker: str, is_first: bool) -> Findi
     return findings
 
 
-def _give_what_is_lacking(findings: Findings, hosts: Hosts) -> None:
+def _give_what_is_lacking(
+    findings: Findings, hosts: Hosts, *, fetched: "Sequence[Fetched]"
+) -> None:
     """Data and weights that are here and not there."""
     for name, paths in findings.lacking.items():
         for path in paths:
@@ -208,6 +215,12 @@ def _give_what_is_lacking(findings: Findings, hosts: Hosts) -> None:
                 hosts.push(name, to, files=files, below=below, timeout_s=_COPY_S)
             except HostError as error:
                 findings.problems.setdefault(name, []).append(str(error))
+    good = [name for name in findings.facts if name not in findings.problems]
+    if fetched and good:
+        from demo_bert.launch import caches
+
+        passed = {name: os.environ[name] for name in passed_variables(os.environ)}
+        findings.problems |= caches.give(hosts, good, fetched, environ=passed)
 
 
 def _in_order(order: Order, findings: Findings, *, names: Sequence[str]) -> tuple[str, ...]:

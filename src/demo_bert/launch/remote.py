@@ -7,11 +7,12 @@ import socket
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from demo_bert import launchers
 from demo_bert.errors import FailureError
@@ -187,12 +188,16 @@ class Hosts:
         Raises:
             HostError: It failed.
         """
-        packed = io.BytesIO()
-        with tarfile.open(fileobj=packed, mode="w") as tar:
-            for file in files:
-                tar.add(file, arcname=file.relative_to(below).as_posix(), recursive=False)
         asked = json.dumps({"cwd": self.program.cwd, "path": path}).encode() + b"\n"
-        self._run(host, "push", asked + packed.getvalue(), timeout_s=timeout_s)
+        with tempfile.TemporaryFile() as packed:
+            packed.write(asked)
+            packed.flush()
+            # The hub's cache has links where others have files.
+            with tarfile.open(fileobj=packed, mode="w", dereference=True) as tar:
+                for file in files:
+                    tar.add(file, arcname=file.relative_to(below).as_posix(), recursive=False)
+            packed.seek(0)
+            self._run(host, "push", packed, timeout_s=timeout_s)
 
     def command(self, host: str, *arguments: str) -> list[str]:
         """The command that runs our part there.
@@ -207,10 +212,15 @@ class Hosts:
         there = [self.program.python, "-P", "-c", START, self.program.source, *arguments]
         return there if is_here(host) else ["ssh", *self.ssh_arguments, host, shlex.join(there)]
 
-    def _run(self, host: str, verb: str, given: bytes, *, timeout_s: float) -> bytes:
+    def _run(self, host: str, verb: str, given: bytes | IO[bytes], *, timeout_s: float) -> bytes:
+        data, file = (given, None) if isinstance(given, bytes) else (None, given)
         try:
-            done = subprocess.run(
-                self.command(host, verb), input=given, capture_output=True, timeout=timeout_s
+            done: subprocess.CompletedProcess[bytes] = subprocess.run(
+                self.command(host, verb),
+                input=data,
+                stdin=file,
+                capture_output=True,
+                timeout=timeout_s,
             )
         except subprocess.TimeoutExpired as error:
             raise HostError(f"{host}: no answer in {timeout_s:.0f} s; is it up?") from error

@@ -97,6 +97,19 @@ def find_model(name_or_path: str, *, announce: Announce, is_start: bool = True) 
         raise ModelError(f"{name_or_path}: no directory of that name here; {error}") from error
 
 
+def mirror_name(size: str) -> str | None:
+    """Where our cache has the files of a size that came from the package index.
+
+    Args:
+        size: A key of `SIZES`.
+
+    Returns:
+        A path from `cache_directory`; None where the index does not have the size.
+    """
+    wheel = SIZES[size].wheel
+    return f"published/{size}-{wheel.members[0].sha256[:12]}" if wheel else None
+
+
 def origin_of(directory: Path) -> Origin:
     """Tells from its place where a model's directory came from.
 
@@ -111,7 +124,7 @@ def origin_of(directory: Path) -> Origin:
         known = [s.source.licence for s in SIZES.values() if s.source.repo_id == repo_id]
         return Origin(f"{repo_id}@{directory.name}", known[0] if known else "not stated")
     for name, size in SIZES.items():
-        if size.wheel is not None and directory == _mirror(name, size):
+        if size.wheel is not None and directory == _mirror(name):
             return Origin(f"{size.wheel} from the package index", size.wheel.licence)
         if directory == _packaged(name):
             content = json.loads(read_text(directory / "config.json"))
@@ -121,7 +134,7 @@ def origin_of(directory: Path) -> Origin:
 
 
 def _find(name: str, size: Size, *, announce: Announce) -> Path:
-    mirror = _mirror(name, size)
+    mirror = _mirror(name)
     if size.wheel is not None and is_complete(size.wheel, mirror):
         return mirror
     try:
@@ -152,10 +165,9 @@ def _find(name: str, size: Size, *, announce: Announce) -> Path:
     )
 
 
-def _mirror(name: str, size: Size) -> Path:
+def _mirror(name: str) -> Path:
     """Where the members of a size's wheel lie; another wheel lies elsewhere."""
-    first = size.wheel.members[0].sha256[:12] if size.wheel else "none"
-    return cache_directory() / "published" / f"{name}-{first}"
+    return cache_directory() / (mirror_name(name) or f"published/{name}-none")
 
 
 def _packaged(name: str) -> Path:

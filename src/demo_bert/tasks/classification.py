@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from demo_bert.data.array_cache import ArrayCache
     from demo_bert.data.packing import Batch, Example
+    from demo_bert.hub.sources import HubSource
     from demo_bert.model.bert import BertConfig
 
 _NUM_MISTAKES = 20
@@ -40,12 +41,14 @@ class ClassificationTask:
         recipe: Settings where the user gives none.
         loader: Finds and reads the data.
         head: One class for each text.
+        hub: Where the data is fetched where no path is named; None: it is always named.
     """
 
     name: str
     recipe: Recipe
     loader: Loader
     head: Literal["classifier", "span"] = "classifier"
+    hub: "HubSource | None" = None
 
     def load(self, request: DataRequest, announce: Callable[[str], None]) -> TaskData:
         """See `Task.load`; a training split of one class is refused."""

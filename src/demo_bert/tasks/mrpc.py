@@ -116,4 +116,5 @@ TASK = ClassificationTask(
         " from Turc et al. 2019 and docs/recipes.md",
     ),
     loader=load_mrpc,
+    hub=SOURCE,
 )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from demo_bert.data.array_cache import ArrayCache
     from demo_bert.data.packing import Batch, Example
+    from demo_bert.hub.sources import HubSource
     from demo_bert.model.bert import BertConfig
 
 
@@ -135,6 +136,11 @@ class Task(Protocol):
     @property
     def head(self) -> Literal["classifier", "span"]:
         """What a model of the task answers with: a class for each text, or a part of it."""
+        ...
+
+    @property
+    def hub(self) -> "HubSource | None":
+        """Where the data is fetched where no path is named; None: it is always named."""
         ...
 
     def load(self, request: DataRequest, announce: Callable[[str], None]) -> TaskData:
