@@ -77,6 +77,33 @@ def test_a_probe_leaves_no_trace_in_the_run(
     assert weights(tmp_path / "probed") == weights(tmp_path / "not")
 
 
+def probed(monkeypatch: pytest.MonkeyPatch, seconds: float) -> tuple[list[int], Any]:
+    """Sizes of the passes of a probe whose examples take so long, and its readings."""
+    sizes: list[int] = []
+
+    def one_pass(worker: Any, load: Load, size: int) -> module.Reading:
+        sizes.append(size)
+        noise = 1.0 if len(sizes) % 2 else 5.0
+        return module.Reading(10 * size, size, size, size * seconds * noise, size + len(sizes))
+
+    monkeypatch.setattr(module, "_pass", one_pass)
+    return sizes, module._probe(None, load(micro_batch_size=64))  # type: ignore[bad-argument-type]
+
+
+def test_a_probe_takes_the_fastest_of_its_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, (few, more) = probed(monkeypatch, seconds=0.01)
+    assert (sizes[0], sizes[-1]) == (2, 64)
+    assert (few.seconds, more.seconds) == (pytest.approx(0.02), pytest.approx(0.64))
+    assert more.peak_bytes == 64 + len(sizes), "not the most of the passes"
+
+
+def test_where_passes_take_long_there_are_few_of_them_and_their_sizes_lie_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes, _ = probed(monkeypatch, seconds=10.0)
+    assert sizes == [2, 2, 6, 6]
+
+
 def with_memory(monkeypatch: pytest.MonkeyPatch, most_tokens: int) -> None:
     """A machine in which a micro-step of so many tokens has room, and no more."""
 
