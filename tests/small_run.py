@@ -15,7 +15,7 @@ import pytest
 from safetensors.torch import load_file
 
 import demo_bert
-from demo_bert import cli
+from demo_bert import checkpoint, cli
 from demo_bert.model.bert import Bert, BertConfig, initialise
 from demo_bert.model.convert import save_model_directory
 from demo_bert.model.vocabulary import CaseRules
@@ -158,6 +158,16 @@ def weights(directory: Path) -> dict[str, bytes]:
         if file.exists()
         for name, tensor in load_file(file).items()
     }
+
+
+def save_checkpoint(directory: Path, **options: Any) -> Path:
+    """All of `checkpoint.saving` at once."""
+    pieces = checkpoint.saving(directory, **options)
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as end:
+            return end.value
 
 
 def tree(directory: Path) -> set[str]:

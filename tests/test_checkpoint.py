@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import shutil
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from torch import Tensor
 from demo_bert import checkpoint
 from demo_bert.choices import Duration
 from demo_bert.errors import DiskError, RunDirectoryError
-from small_run import tree
+from small_run import save_checkpoint, tree
 
 FILES = {"manifest.json", "model.safetensors", "optimizer.safetensors"}
 
@@ -27,7 +26,7 @@ def tensors(step: int) -> dict[str, Tensor]:
 
 def save(directory: Path, step: int, *, keep: int = 10, keep_every: Duration | None = None) -> Path:
     directory.mkdir(exist_ok=True)
-    return checkpoint.save(
+    return save_checkpoint(
         directory,
         step=step,
         state={"examples_consumed": 8 * step},
@@ -63,7 +62,7 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
 def test_tensors_of_odd_layout_are_saved_as_they_read(tmp_path: Path) -> None:
     weight = torch.arange(6.0).reshape(2, 3).t()
     parameter = torch.nn.Parameter(weight)
-    checkpoint.save(tmp_path, step=1, state={}, model={"w": parameter}, optimizer={}, keep=1)
+    save_checkpoint(tmp_path, step=1, state={}, model={"w": parameter}, optimizer={}, keep=1)
     found, _ = checkpoint.newest(tmp_path)
     assert found is not None
     assert torch.equal(found.tensors("model")["w"], weight)
@@ -298,112 +297,3 @@ def test_content_and_names_are_on_disk_before_the_checkpoint_counts(
     at = order.index("rename to step-1")
     assert set(order[:at]) == FILES | {".step-1.partial"}
     assert order[at + 1] == "checkpoints"
-
-
-class Gate:
-    """Holds `checkpoint.save` back until it is opened."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.opened, self.entered = threading.Event(), threading.Event()
-        inner = checkpoint.save
-
-        def gated(*arguments: Any, **options: Any) -> Path:
-            self.entered.set()
-            assert self.opened.wait(timeout=60)
-            return inner(*arguments, **options)
-
-        monkeypatch.setattr(checkpoint, "save", gated)
-
-
-@pytest.fixture
-def nothing_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also the states of tests are saved in the background."""
-    monkeypatch.setattr(checkpoint.Saver, "small_bytes", 0)
-
-
-def begin(saver: checkpoint.Saver, step: int, model: dict[str, Tensor], **options: Any) -> None:
-    options = {"free_bytes": None} | options
-    saver.start(step=step, state={"at": step}, model=model, optimizer={}, **options)
-
-
-@pytest.mark.usefixtures("nothing_is_small")
-def test_training_goes_on_while_a_copy_is_saved(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gate = Gate(monkeypatch)
-    saver = checkpoint.Saver(tmp_path, keep=2)
-    weights = {"w": torch.zeros(1000)}
-    begin(saver, 1, weights)
-    weights["w"] += 1  # the next update, while the file is not yet there
-    assert gate.entered.wait(timeout=60)
-    assert saver.finished() == []
-    assert checkpoint.newest(tmp_path) == (None, [])
-    gate.opened.set()
-    (outcome,) = saver.wait()
-    assert (outcome.step, outcome.message, outcome.lacked_memory) == (1, None, False)
-    assert outcome.path == tmp_path / "step-1"
-    assert outcome.stalled_s <= outcome.seconds
-    found, _ = checkpoint.newest(tmp_path)
-    assert found is not None
-    assert torch.equal(found.tensors("model")["w"], torch.zeros(1000))
-    assert saver.wait() == []
-
-
-@pytest.mark.usefixtures("nothing_is_small")
-def test_at_most_one_save_is_in_flight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gate = Gate(monkeypatch)
-    saver = checkpoint.Saver(tmp_path, keep=5)
-    begin(saver, 1, {"w": torch.ones(2)})
-    assert gate.entered.wait(timeout=60)
-    second = threading.Thread(target=begin, args=(saver, 2, {"w": torch.ones(2)}))
-    second.start()
-    second.join(timeout=0.2)
-    assert second.is_alive(), "the second waits for the first"
-    gate.opened.set()
-    second.join(timeout=60)
-    assert [outcome.step for outcome in saver.wait()] == [1, 2]
-    assert steps(tmp_path) == [1, 2]
-
-
-@pytest.mark.usefixtures("nothing_is_small")
-def test_a_copy_that_does_not_fit_in_memory_is_not_made(tmp_path: Path) -> None:
-    saver = checkpoint.Saver(tmp_path, keep=5)
-    begin(saver, 1, {"w": torch.ones(100)}, free_bytes=400)
-    (outcome,) = saver.finished()  # without waiting
-    assert outcome.lacked_memory
-    assert outcome.stalled_s == outcome.seconds
-    begin(saver, 2, {"w": torch.ones(100)}, free_bytes=401)
-    (outcome,) = saver.wait()
-    assert not outcome.lacked_memory
-    assert outcome.stalled_s < outcome.seconds
-
-
-def test_what_is_written_in_a_moment_is_written_at_once(tmp_path: Path) -> None:
-    saver = checkpoint.Saver(tmp_path, keep=5)
-    begin(saver, 1, {"w": torch.ones(100)})
-    (outcome,) = saver.finished()  # without waiting
-    assert outcome.path == tmp_path / "step-1"
-    assert outcome.stalled_s == outcome.seconds
-    assert not outcome.lacked_memory
-
-
-@pytest.mark.usefixtures("nothing_is_small")
-def test_a_full_disk_in_the_background_is_told_and_the_next_save_may_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    saver = checkpoint.Saver(tmp_path, keep=5)
-    begin(saver, 1, {"w": torch.ones(2)})
-    saver.wait()
-
-    def full(*arguments: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "rename", full)
-        begin(saver, 2, {"w": torch.ones(2)})
-        (outcome,) = saver.wait()
-    assert outcome.path is None
-    assert "step-2: checkpoint not written (No space" in str(outcome.message)
-    begin(saver, 3, {"w": torch.ones(2)})
-    assert [one.path for one in saver.wait()] == [tmp_path / "step-3"]
-    assert steps(tmp_path) == [1, 3]

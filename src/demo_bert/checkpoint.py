@@ -14,20 +14,21 @@ import math
 import os
 import re
 import shutil
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from torch import Tensor
 
+from demo_bert import tensor_file
 from demo_bert.choices import Duration
 from demo_bert.errors import DiskError, RunDirectoryError
 from demo_bert.files import sha256_of, sync_directory, write_text
+
+BYTES_PER_WEIGHT = 12
+"""Of a checkpoint: float32, with two moments."""
 
 _NAME = re.compile(r"step-\d+")
 _PARTS = ("model", "optimizer")
@@ -62,7 +63,7 @@ class Checkpoint:
         return load_file(self.path / f"{part}.safetensors")
 
 
-def save(
+def saving(
     directory: Path,
     *,
     step: int,
@@ -71,18 +72,21 @@ def save(
     optimizer: Mapping[str, Tensor],
     keep: int,
     keep_every: Duration | None = None,
-) -> Path:
-    """Writes a checkpoint and then removes the oldest ones.
+) -> Generator[None, None, Path]:
+    """Writes a checkpoint and then removes the oldest ones; a piece of that for each `next`.
 
     Args:
         directory: The run's `checkpoints/`; never made here, as it may be gone with its disk.
         step: Updates done.
         state: Plain values for `Checkpoint.state`.
-        model: Names and weights.
+        model: Names and weights; they must not change meanwhile, nor may the moments.
         optimizer: Names and moments.
         keep: How many checkpoints stay, at least 1; those of later steps, which this run has gone
             back behind, are neither counted nor removed.
         keep_every: Those of every so many steps, or one in so much time, stay for good beside.
+
+    Yields:
+        Nothing, after each piece.
 
     Returns:
         The checkpoint's directory.
@@ -96,14 +100,14 @@ def save(
         for stale in directory.glob(".step-*.partial"):
             shutil.rmtree(stale, ignore_errors=True)
         staging.mkdir()
-        _write(staging, step=step, state=state, parts=(model, optimizer))
+        yield from _write(staging, step=step, state=state, parts=(model, optimizer))
         sync_directory(staging)
         if final.exists():
             shutil.rmtree(final)
         os.rename(staging, final)
         sync_directory(directory)
         write_text(directory / "newest", final.name + "\n")
-    except (OSError, SafetensorError, DiskError) as error:
+    except (OSError, DiskError) as error:
         shutil.rmtree(staging, ignore_errors=True)
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise DiskError(f"{final}: checkpoint not written ({reason})") from error
@@ -111,140 +115,6 @@ def save(
     for old in sorted(set(numbered[keep:]) - _kept_for_good(numbered, keep_every)):
         shutil.rmtree(old, ignore_errors=True)
     return final
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a save ended.
-
-    Attributes:
-        step: Updates done.
-        path: The checkpoint; None where it could not be written.
-        seconds: From the request to the end.
-        stalled_s: How much of that training waited.
-        lacked_memory: Whether training waited for all of it, as a copy did not fit in memory.
-        message: What was in the way, in one line; None where it was written.
-    """
-
-    step: int
-    path: Path | None
-    seconds: float
-    stalled_s: float
-    lacked_memory: bool = False
-    message: str | None = None
-
-
-class Saver:
-    """Saves in the background: training waits for a copy of the state, not for the disk.
-
-    At most one save is in flight; the next one waits for it. A state that is written in a moment
-    (less than `small_bytes`) is written at once. A save that fails leaves the checkpoints before
-    it as they are, and says so in its outcome.
-
-    Args:
-        directory: The run's `checkpoints/`; made where it is missing.
-        keep: As `save`.
-        keep_every: As `save`.
-
-    Raises:
-        DiskError: The directory cannot be made.
-    """
-
-    small_bytes = 64 << 20
-
-    def __init__(self, directory: Path, *, keep: int, keep_every: Duration | None = None) -> None:
-        self._directory, self._keep, self._keep_every = directory, keep, keep_every
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DiskError(f"{directory}: cannot be made ({error.strerror})") from error
-        self._thread: threading.Thread | None = None
-        self._outcomes: list[Outcome] = []
-
-    def start(
-        self,
-        *,
-        step: int,
-        state: Mapping[str, Any],
-        model: Mapping[str, Tensor],
-        optimizer: Mapping[str, Tensor],
-        free_bytes: int | None,
-    ) -> None:
-        """Begins to save; the tensors may change afterwards.
-
-        Args:
-            step: Updates done.
-            state: As `save`.
-            model: Names and weights.
-            optimizer: Names and moments.
-            free_bytes: Memory of the host that a copy may take; where it does not fit, nothing is
-                copied and this call returns when all is written. None: not known, it fits.
-        """
-        began_s = time.monotonic()
-        self._join()
-        size = sum(t.numel() * t.element_size() for t in (*model.values(), *optimizer.values()))
-        lacks_memory = free_bytes is not None and size >= free_bytes
-        is_background = size >= self.small_bytes and not lacks_memory
-        parts = [
-            {
-                name: tensor.detach().to("cpu", copy=True) if is_background else tensor
-                for name, tensor in tensors.items()
-            }
-            for tensors in (model, optimizer)
-        ]
-        stalled_s = time.monotonic() - began_s
-        write = partial(
-            save,
-            self._directory,
-            step=step,
-            state=state,
-            model=parts[0],
-            optimizer=parts[1],
-            keep=self._keep,
-            keep_every=self._keep_every,
-        )
-        if is_background:
-            self._thread = threading.Thread(
-                target=self._write, args=(write, step, began_s, stalled_s), daemon=True
-            )
-            self._thread.start()
-            return
-        outcome = self._write(write, step, began_s, None)
-        self._outcomes[-1] = replace(outcome, lacked_memory=lacks_memory)
-
-    def _write(
-        self, write: Callable[[], Path], step: int, began_s: float, stalled_s: float | None
-    ) -> Outcome:
-        path = message = None
-        try:
-            path = write()
-        except DiskError as error:
-            message = str(error)
-        seconds = time.monotonic() - began_s
-        stalled = seconds if stalled_s is None else stalled_s
-        outcome = Outcome(step, path, seconds=seconds, stalled_s=stalled, message=message)
-        self._outcomes.append(outcome)
-        return outcome
-
-    def finished(self) -> list[Outcome]:
-        """The saves that have ended since the last question, the oldest first."""
-        outcomes = list(self._outcomes)
-        del self._outcomes[: len(outcomes)]  # one that ends meanwhile stays for the next question
-        return outcomes
-
-    def wait(self) -> list[Outcome]:
-        """Waits for the save in flight.
-
-        Returns:
-            As `finished`.
-        """
-        self._join()
-        return self.finished()
-
-    def _join(self) -> None:
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
 
 
 def newest(directory: Path) -> tuple[Checkpoint | None, list[str]]:
@@ -332,16 +202,13 @@ def _verified(path: Path) -> Checkpoint:
 
 def _write(
     staging: Path, *, step: int, state: Mapping[str, Any], parts: Sequence[Mapping[str, Tensor]]
-) -> None:
+) -> Generator[None, None, None]:
     """The files of a checkpoint, the manifest last, each on disk before this returns."""
-    from safetensors.torch import save_file
-
     files: dict[str, dict[str, int | str]] = {}
     for part, tensors in zip(_PARTS, parts, strict=True):
         path = staging / f"{part}.safetensors"
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, path)
-        _sync(path)
-        files[path.name] = {"size_bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        size_bytes, sha256 = yield from tensor_file.write(path, tensors)
+        files[path.name] = {"size_bytes": size_bytes, "sha256": sha256}
     manifest = {
         "schema_version": 1,
         "step": step,

@@ -20,6 +20,7 @@ from small_run import (
     going_on,
     losses,
     read_json,
+    save_checkpoint,
     save_data,
     save_model,
     tree,
@@ -382,7 +383,7 @@ def test_a_checkpoint_of_other_numbers_is_refused(
     stop_at.clear()
     directory = tmp_path / "run" / "checkpoints"
     saved = checkpoint.of_step(directory, 2)
-    checkpoint.save(
+    save_checkpoint(
         directory,
         step=2,
         state=saved.state | {"global_batch_size": 8},

@@ -44,7 +44,7 @@ def mark(stage: str, place: str) -> None:
 if __name__ == "__main__":
     argv = sys.argv[1:]
     if argv[0] == "--in-background":
-        import_module("demo_bert.checkpoint").Saver.small_bytes = 0
+        import_module("demo_bert.saver").Saver.small_bytes = 0
         del argv[0]
     for stage, places in STAGES.items():
         for place in places:

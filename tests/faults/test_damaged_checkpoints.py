@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from demo_bert import checkpoint
+from small_run import save_checkpoint
 
 DAMAGES = 200
 
@@ -21,7 +22,7 @@ def save_two(directory: Path, seed: int) -> None:
         weights = {"w": torch.randn(30, 7, generator=generator)}
         moments = {"w": torch.randn(30, 7, generator=generator)}
         state = {"examples_consumed": 32 * step, "micro_batch_size": 8}
-        checkpoint.save(directory, step=step, state=state, model=weights, optimizer=moments, keep=2)
+        save_checkpoint(directory, step=step, state=state, model=weights, optimizer=moments, keep=2)
 
 
 def flip(files: list[Path], drawn: random.Random) -> None:

@@ -55,7 +55,7 @@ from demo_bert.tasks.mrpc_files import read_mrpc
 from demo_bert.tasks.spans.questions import read_questions
 from faults.runs import seed_of_the_drill
 from model.tf_writer import write_checkpoint
-from small_run import CONFIG, save_model
+from small_run import CONFIG, save_checkpoint, save_model
 
 LONGEST_S = 5.0
 MOST_BYTES = 1 << 30
@@ -141,7 +141,7 @@ def make_config(path: Path) -> None:
 def make_saved(path: Path) -> None:
     for step in (1, 2):
         tensors = {"w": torch.full((4, 3), float(step))}
-        checkpoint.save(path, step=step, state={}, model=tensors, optimizer=tensors, keep=2)
+        save_checkpoint(path, step=step, state={}, model=tensors, optimizer=tensors, keep=2)
 
 
 def make_log(path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from demo_bert.checkpoint import BYTES_PER_WEIGHT
 from demo_bert.data.packing import Batch
 from demo_bert.distributed import World
 from demo_bert.hardware import Backend, Dtype
@@ -27,7 +28,6 @@ _FEW_EXAMPLES = 2
 _APART = 3
 _PASSES = 3
 _PROBED_WEIGHTS = 1 << 21
-_STATE_BYTES = 12  # of a weight in a checkpoint: itself and two moments
 _MOMENT_BYTES, _GRADIENT_BYTES = 8, 4
 _COPIED_BYTES_PER_S = 1.5e9
 _WRITTEN_BYTES_PER_S = 0.3e9
@@ -225,8 +225,8 @@ def forecast_of(worker: Probed, *, first_step: int, begun: float) -> Forecast:
     return Forecast(
         parts=tuple(parts),
         start_s=time.time() - begun,
-        end_s=_END_S + (_STATE_BYTES + 4) * weights / _WRITTEN_BYTES_PER_S,
-        disk_bytes=((worker.settings.keep + 1) * _STATE_BYTES + 4) * weights,
+        end_s=_END_S + (BYTES_PER_WEIGHT + 4) * weights / _WRITTEN_BYTES_PER_S,
+        disk_bytes=((worker.settings.keep + 1) * BYTES_PER_WEIGHT + 4) * weights,
         free_bytes=available,
         probe_s=probe_s,
         communication_s=communication,
@@ -258,7 +258,7 @@ def _part(
         step_s=step_s,
         steps_s=load.num_steps * step_s,
         evaluations_s=forward * load.evaluation_flops / num_workers,
-        saves_s=load.num_saves * _STATE_BYTES * weights / _COPIED_BYTES_PER_S,
+        saves_s=load.num_saves * BYTES_PER_WEIGHT * weights / _COPIED_BYTES_PER_S,
         memory_bytes=None if memory is None else max(before, memory),
         bytes_per_token=per_token,
         fitting=fitting,
@@ -368,7 +368,7 @@ def _memory(
         memory += _GRADIENT_BYTES * weights  # they stay from one micro-step to the next
     if worker.backend.name == "cpu":
         # Moments that no page has been touched of yet, and a checkpoint that is being saved.
-        memory += (_MOMENT_BYTES + _STATE_BYTES) * weights + _LATER_BYTES
+        memory += (_MOMENT_BYTES + BYTES_PER_WEIGHT) * weights + _LATER_BYTES
     return per_token, int(memory)
 
 

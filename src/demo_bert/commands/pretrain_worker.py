@@ -127,7 +127,8 @@ class PretrainWorker:
             emit("resume", step=self.step, path=str(path))
         else:
             emit("start", total_steps=self.num_steps)
-        with self._saver.opened(checkpoints, emit=emit):
+        num_weights = sum(parameter.numel() for parameter in self.model.parameters())
+        with self._saver.opened(checkpoints, emit=emit, num_weights=num_weights):
             return self._train_phases(checkpoints, emit=emit, stop_reason=stop_reason)
 
     def _train_phases(
@@ -233,6 +234,7 @@ class PretrainWorker:
             for tensor in self.optimizer.state.values():
                 tensor.zero_()
             self.step = 0
+            self._saver.go_on_from(0)
         self.faults = Faults(skips=True, **counters)
         place = found.path.name if found else "the starting weights"
         emit("fault", kind="returned", step=self.step, message=f"{error}; going back to {place}")
@@ -250,7 +252,8 @@ class PretrainWorker:
             if event == "step":
                 self.step = step
             emit(event, step=step, phase=phase.number, **fields)
-            self._saver.tell()
+            if event == "step":
+                self._saver.after_step(step, cast(float, fields["seconds"]))
 
         return record
 
@@ -320,9 +323,9 @@ class PretrainWorker:
             is_evaluation_due=lambda step: due(
                 step, settings.eval_every or every, since=self._evaluated_at
             ),
-            is_save_due=partial(
-                self._saver.is_due,
-                last_step=phase.num_steps,
+            is_save_due=lambda step: self._saver.is_due(
+                phase.first_step + step,
+                last_step=phase.end_step,
                 world=self.world,
                 backend=self.backend,
             ),
@@ -478,7 +481,8 @@ class PretrainWorker:
         if not changed and len(before) != len(self.phases):
             changed = [f"{len(self.phases)} phases instead of {len(before)}"]
         take_up(checkpoint, model=self.model, optimizer=self.optimizer, changed=changed)
-        self.step = self._saver.saved_step = checkpoint.step
+        self.step = checkpoint.step
+        self._saver.go_on_from(self.step)
         self.scores = {int(n): dict(m) for n, m in checkpoint.state["scores"].items()}
         self._best = checkpoint.state["best_mlm_loss"]
         self.verdict = checkpoint.state["verdict"]

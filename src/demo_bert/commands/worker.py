@@ -125,9 +125,11 @@ class Worker:
             if event == "step":
                 self.step = cast(int, fields["step"])
             emit(event, **fields)
-            self._saver.tell()
+            if event == "step":
+                self._saver.after_step(self.step, cast(float, fields["seconds"]))
 
-        with self._saver.opened(checkpoints, emit=emit):
+        num_weights = sum(parameter.numel() for parameter in self.model.parameters())
+        with self._saver.opened(checkpoints, emit=emit, num_weights=num_weights):
             reason = self._train(record, stop_reason)
             if reason is not None and self._saver.saved_step != self.step:
                 self._save(self.step)
@@ -360,7 +362,8 @@ class Worker:
             and not (name == "num_steps" and now > checkpoint.state.get(name, now))
         ]
         take_up(checkpoint, model=self.model, optimizer=self.optimizer, changed=changed)
-        self.step = self._saver.saved_step = checkpoint.step
+        self.step = checkpoint.step
+        self._saver.go_on_from(self.step)
         self.faults = Faults(skips=self.faults.skips, **checkpoint.state.get("faults", {}))
         self._is_unscored = bool(checkpoint.state.get("is_unscored"))
 
