@@ -1,9 +1,12 @@
 """`pipeline` on a model of a few thousand weights and a few pages of drawn text."""
 
+import os
 import random
 import re
 import shlex
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -221,6 +224,24 @@ def test_a_pipeline_that_is_stopped_and_killed_comes_to_the_same_score(
     code, said = signalled(argv, tmp_path, at=place, number=signal.SIGKILL)
     assert code in (0, -signal.SIGKILL), (place, said)
     compare(program, directory, tmp_path / "straight")
+
+
+def test_a_request_before_the_first_stage_is_a_stop(
+    program: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "_directory", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    done = program.run(tmp_path / "run")
+    assert done.code == 75
+    (line,) = done.err.splitlines()[-1:]
+    assert "stopped by SIGTERM before its first stage, nothing is lost" in line
+    assert f"-o {tmp_path / 'run'}" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_torch_is_not_imported_before_requests_are_heard() -> None:
+    code = "import sys, demo_bert.commands.pipeline; sys.exit('torch' in sys.modules)"
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    assert subprocess.run([sys.executable, "-c", code], env=environ).returncode == 0
 
 
 @pytest.mark.drill

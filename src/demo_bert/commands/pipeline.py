@@ -19,11 +19,9 @@ from demo_bert.clock import begin_command, command_start
 from demo_bert.commands import COMMANDS
 from demo_bert.commands.going_on import program, same_command
 from demo_bert.commands.logs import to_standard_error
-from demo_bert.commands.pipeline_checks import check_finetuning, check_pretraining
-from demo_bert.commands.pipeline_results import pipeline_record, pipeline_results
 from demo_bert.commands.pipeline_stages import Stage, hand_over, stages_of
-from demo_bert.distributed import is_worker
 from demo_bert.errors import FailureError, StopRequested, UsageError
+from demo_bert.launchers import is_worker
 from demo_bert.report import wording
 from demo_bert.report.console import say
 from demo_bert.report.events import EventLog
@@ -56,6 +54,20 @@ def run(settings: OtherSettings, origins: Mapping[str, Origin], argv: Sequence[s
     Raises:
         DemoBertError: As the table in `errors.py` says.
     """
+    try:
+        with StopRequests(is_at_once=True):
+            return _run_pipeline(settings, origins, argv)
+    except StoppedAtOnce as stop:
+        raise StopRequested(
+            f"stopped by {stop} before its first stage, nothing is lost; the pipeline goes on with:"
+            f" {same_command(argv)}"
+        ) from None
+
+
+def _run_pipeline(
+    settings: OtherSettings, origins: Mapping[str, Origin], argv: Sequence[str]
+) -> int:
+    """Checks what can be checked before the first stage, then runs the stages."""
     settings, origins = with_defaults(settings, origins, {"task": "mrpc"}, where=_COMMAND)
     values = settings.values
     to_standard_error(str(values["log_level"]))
@@ -73,6 +85,10 @@ def run(settings: OtherSettings, origins: Mapping[str, Origin], argv: Sequence[s
     if results is not None and results.get("status") == "complete":
         _LOG.info("%s: this pipeline is finished; --new makes another", directory.path)
     else:
+        # Imported here, as torch comes with them: requests are heard by now.
+        from demo_bert.commands.pipeline_checks import check_finetuning, check_pretraining
+        from demo_bert.commands.pipeline_results import pipeline_record
+
         check_pretraining(stages[-2], has_text=len(stages) > 2)
         check_finetuning(stages[-1], trained=stages[-2].directory)
         if values["dry_run"]:
@@ -115,6 +131,8 @@ def _run_stages(
     Returns:
         The content of results.json.
     """
+    from demo_bert.commands.pipeline_results import pipeline_results
+
     started = command_start()
     limit_s, is_fitted = _time_limit(values, has_text=_has_text(stages))
     for number, stage in enumerate(stages, 1):
