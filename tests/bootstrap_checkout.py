@@ -36,6 +36,9 @@ def main(argv, *, prepare_environment=None):
     files = {"torch": torch.__file__, "one": one.__file__}
     print(json.dumps({"prefix": sys.prefix, "argv": argv} | files))
     return 0
+
+def run(*, prepare_environment=None):
+    sys.exit(main(sys.argv[1:], prepare_environment=prepare_environment))
 """
 
 _PYPROJECT = """

@@ -369,3 +369,19 @@ def test_the_tasks_of_the_contract_are_all_known():
     known = {*TASKS, *PLANNED, *PRETRAINING_TASKS}
     contract = "mrpc squad squad_v2 cola sst2 qqp stsb mnli qnli rte wnli bookswiki text overfit"
     assert set(contract.split()) <= known
+
+
+def test_a_signal_while_the_interpreter_is_taken_down_keeps_the_exit_code():
+    program = (
+        "import atexit, os, signal, sys; from demo_bert import cli;"
+        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM));"
+        "sys.argv = ['demo_bert', 'nothing']; cli.run()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONPATH": str(SOURCE)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "error" in done.stderr

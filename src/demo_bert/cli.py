@@ -5,6 +5,7 @@ for the help must answer in a blink.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -27,9 +28,17 @@ _MOST_CHARACTERS = 1500
 _NOT_HERE = "Not here yet"
 
 
-def run() -> None:
-    """The program `demo_bert`: runs the command line and exits."""
-    sys.exit(main(sys.argv[1:]))
+def run(*, prepare_environment: Callable[[], None] | None = None) -> None:
+    """The program `demo_bert`: runs the command line and exits.
+
+    Args:
+        prepare_environment: See `main`.
+    """
+    code = main(sys.argv[1:], prepare_environment=prepare_environment)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # All is said and done: taking the interpreter down, which lasts, is no work to interrupt.
+        signal.signal(number, lambda *_: os._exit(code))
+    sys.exit(code)
 
 
 def main(argv: Sequence[str], *, prepare_environment: Callable[[], None] | None = None) -> int:

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 
@@ -17,6 +18,7 @@ from demo_bert.launchers import World, is_worker, meeting_point, place
 
 __all__ = [
     "Pending",
+    "SumSpeed",
     "World",
     "begin_exchange",
     "begin_gather",
@@ -203,15 +205,42 @@ def broadcast_bytes(data: bytes | None, world: World, device: torch.device) -> b
     return tensor.cpu().numpy().tobytes()
 
 
-def sum_speed(world: World, device: torch.device) -> str:
-    """How fast workers sum, in words; every worker calls it.
+@dataclass(frozen=True)
+class SumSpeed:
+    """How fast workers sum.
+
+    Attributes:
+        num_workers: n, that took part.
+        seconds: Of the sum of `num_bytes`.
+        num_bytes: On each worker.
+    """
+
+    num_workers: int
+    seconds: float
+    num_bytes: int
+
+    @property
+    def bytes_per_s(self) -> float:
+        """As rings count it: 2 (n-1)/n of the bytes."""
+        return 2 * (self.num_workers - 1) / self.num_workers * self.num_bytes / self.seconds
+
+    def __str__(self) -> str:
+        """A line with size, time and bandwidth."""
+        return (
+            f"all-reduce of {self.num_bytes >> 20} MiB over {self.num_workers} workers:"
+            f" {1e3 * self.seconds:.1f} ms, {self.bytes_per_s / 1e6:.0f} MB/s"
+        )
+
+
+def sum_speed(world: World, device: torch.device) -> SumSpeed:
+    """Measures how fast workers sum; every worker calls it.
 
     Args:
         world: From `place`.
         device: Where the process group sums.
 
     Returns:
-        A line with size, time and bandwidth as rings count it: 2 (n-1)/n of the bytes.
+        The best of three sums.
     """
     tensor = torch.ones(_PROBE_BYTES // 4, device=device)
     seconds = []
@@ -220,12 +249,7 @@ def sum_speed(world: World, device: torch.device) -> str:
         began = time.perf_counter()
         sum_tensor(tensor, world).sum().item()
         seconds.append(time.perf_counter() - began)
-    size, best = world.world_size, min(seconds)
-    speed = 2 * (size - 1) / size * _PROBE_BYTES / best
-    return (
-        f"all-reduce of {_PROBE_BYTES >> 20} MiB over {size} workers: {1e3 * best:.1f} ms,"
-        f" {speed / 1e6:.0f} MB/s"
-    )
+    return SumSpeed(world.world_size, min(seconds), _PROBE_BYTES)
 
 
 def leave_note(name: str, text: bytes = b"1") -> None:

@@ -52,7 +52,20 @@ def test_workers_share_the_steps(program: Program) -> None:
     assert done.code == 0, done.err
     assert "2 workers" in done.out
     assert "of 8 examples" in done.out
-    assert "what workers wait for each other" in done.out
+    assert "s of it waiting for other workers" in done.out
+    assert "link       1,000 MB/s assumed within a host, 50 us a message" in done.out
+    assert "scaling    computed, a step with 8 " in done.out
+    assert max(map(len, done.out.splitlines())) <= 80
+
+
+def test_several_hosts_are_said_to_have_a_gigabit(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MULTI_HLS_IPS", "10.0.0.1,10.0.0.2")
+    done = program.call("plan", *program.arguments, "-e", "2", "-v", "2")
+    assert done.code == 0, done.err
+    assert "4 workers" in done.out
+    assert "link       125 MB/s assumed between hosts" in done.out
 
 
 @pytest.mark.parametrize(

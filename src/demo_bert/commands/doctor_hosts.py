@@ -99,9 +99,9 @@ def check_link(device: str, *, timeout_s: float) -> int:
     backend = select(device, local_rank=world.local_rank)
     backend.prepare()
     join(world, backend.process_group, timeout_s=timeout_s)
-    text = sum_speed(world, backend.device())
+    speed = sum_speed(world, backend.device())
     if world.is_first:
-        say([text])
+        say([str(speed)])
     leave(world)
     return 0
 

@@ -4,21 +4,23 @@ A forecast is made of a probe of this run on this machine: forward and backward 
 its examples, small and larger, their time and memory read. No weight, no gradient and no random
 draw of the run is touched by it. What is added by arithmetic: how many tokens each micro-step has
 (the order of examples is known), the moments, the copy that a checkpoint is saved from, the
-evaluations.
+evaluations, what workers wait for each other.
 """
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from demo_bert.checkpoint import BYTES_PER_WEIGHT
+from demo_bert.commands.exchange_outlook import RunLink, exchange_of, link_of
 from demo_bert.data.packing import Batch
-from demo_bert.distributed import World
+from demo_bert.distributed import SumSpeed, World
 from demo_bert.hardware import Backend, Dtype
 from demo_bert.optim import make_optimizer
 from demo_bert.settings import TrainingSettings
@@ -35,6 +37,9 @@ _END_S = 0.5  # the page, the results
 _STEP_S = 0.0015  # events, the loader
 _LATER_BYTES = 40 << 20  # the writer of TensorBoard's files, pages and the like
 _USABLE_FRACTION = 0.95
+
+SCALED_TO = (8, 64, 1024)
+"""Workers that a step is computed for beside those of the run."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,8 @@ class Part:
         memory_bytes: At most; None where unknown.
         bytes_per_token: Of a micro-step.
         fitting: Examples of a micro-step that fit in memory; None where unknown.
+        communication_s: In `step_s`, waiting for sums over workers; 0 with one worker.
+        scaling: Number of workers -> seconds of a step, the same work divided among them.
     """
 
     load: Load
@@ -141,6 +148,8 @@ class Part:
     memory_bytes: int | None
     bytes_per_token: float
     fitting: int | None
+    communication_s: float = 0.0
+    scaling: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -154,7 +163,7 @@ class Forecast:
         disk_bytes: Of checkpoints and model.
         free_bytes: Memory that the run may have in all; None where unknown.
         probe_s: Seconds that probing took.
-        communication_s: In `step_s` of each part, for sums over workers.
+        link: Between workers; None where there is one.
     """
 
     parts: tuple[Part, ...]
@@ -163,7 +172,7 @@ class Forecast:
     disk_bytes: int
     free_bytes: int | None
     probe_s: float
-    communication_s: float
+    link: RunLink | None = None
 
     @property
     def seconds(self) -> float:
@@ -190,16 +199,22 @@ class Forecast:
             "end_s": self.end_s,
             "probe_s": self.probe_s,
             "fitting_micro_batch_size": [part.fitting for part in self.parts],
+            "communication_s": [part.communication_s for part in self.parts],
+            "link_bytes_per_s": None if self.link is None else self.link.link.bytes_per_s,
+            "link_is_measured": None if self.link is None else self.link.is_measured,
         }
 
 
-def forecast_of(worker: Probed, *, first_step: int, begun: float) -> Forecast:
+def forecast_of(
+    worker: Probed, *, first_step: int, begun: float, speed: SumSpeed | None = None
+) -> Forecast:
     """Probes a run and forecasts the rest of it.
 
     Args:
         worker: Before its first step.
         first_step: Updates that are done already.
         begun: Unix time at which the command began.
+        speed: How fast the workers sum, where they measured it.
 
     Returns:
         The forecast.
@@ -208,7 +223,7 @@ def forecast_of(worker: Probed, *, first_step: int, begun: float) -> Forecast:
     weights = sum(parameter.numel() for parameter in worker.model.parameters())
     started = time.perf_counter()
     before = backend.peak_memory_bytes() or 0
-    communication = communication_s(_GRADIENT_BYTES * weights, world)
+    link = link_of(world, backend.name, speed)
     free = backend.free_memory_bytes()
     backend.reset_peak_memory()
     now = backend.peak_memory_bytes()
@@ -216,9 +231,16 @@ def forecast_of(worker: Probed, *, first_step: int, begun: float) -> Forecast:
     available = None
     if free is not None and now is not None:
         available = int(now + _USABLE_FRACTION * free / sharing)
-    fixed_s = weights * _update_s_per_weight(worker) + communication + _STEP_S
+    update_s = weights * _update_s_per_weight(worker)
     parts = [
-        _part(worker, load, fixed_s=fixed_s, weights=weights, before=before, available=available)
+        _part(
+            *(worker, load),
+            update_s=update_s,
+            weights=weights,
+            before=before,
+            available=available,
+            link=link,
+        )
         for load in worker.loads(first_step)
     ]
     probe_s = time.perf_counter() - started
@@ -229,7 +251,7 @@ def forecast_of(worker: Probed, *, first_step: int, begun: float) -> Forecast:
         disk_bytes=((worker.settings.keep + 1) * BYTES_PER_WEIGHT + 4) * weights,
         free_bytes=available,
         probe_s=probe_s,
-        communication_s=communication,
+        link=link if world.world_size > 1 else None,
     )
 
 
@@ -237,46 +259,52 @@ def _part(
     worker: Probed,
     load: Load,
     *,
-    fixed_s: float,
+    update_s: float,
     weights: int,
     before: int,
     available: int | None,
+    link: RunLink,
 ) -> Part:
     """The forecast of a load, from a probe of it."""
     num_workers = worker.world.world_size
     readings = _probe(worker, load)
+    last = readings[-1]
     each = _line([reading.flops for reading in readings], [r.seconds for r in readings])
     per_token, memory = _memory(worker, load, readings, weights=weights)
-    step_s = load.micro_steps(num_workers) * each(load.flops) + fixed_s
-    forward = readings[-1].forward_s / max(1.0, readings[-1].flops)
-    fitting = None
-    if memory is not None and available is not None and per_token > 0:
-        rest = available - (memory - per_token * load.most_tokens)
-        fitting = max(0, int(rest / (per_token * load.max_seq_length)))
+    micro_step_s = each(load.flops)
+    exchanged = partial(
+        exchange_of(worker.model, worker.settings).step,
+        load,
+        micro_step_s=micro_step_s,
+        backward_s=micro_step_s * (1.0 - last.forward_s / max(1e-9, last.seconds)),
+        update_s=update_s + _STEP_S,
+    )
+    step = exchanged(num_workers=num_workers, link=link.link)
     return Part(
         load=load,
-        step_s=step_s,
-        steps_s=load.num_steps * step_s,
-        evaluations_s=forward * load.evaluation_flops / num_workers,
+        step_s=step.step_s,
+        steps_s=load.num_steps * step.step_s,
+        evaluations_s=last.forward_s / max(1.0, last.flops) * load.evaluation_flops / num_workers,
         saves_s=load.num_saves * BYTES_PER_WEIGHT * weights / _COPIED_BYTES_PER_S,
         memory_bytes=None if memory is None else max(before, memory),
         bytes_per_token=per_token,
-        fitting=fitting,
+        fitting=_fitting(load, memory, per_token=per_token, available=available),
+        communication_s=step.waited_s,
+        scaling={
+            count: exchanged(num_workers=count, link=link.between_hosts).step_s
+            for count in SCALED_TO
+        },
     )
 
 
-def communication_s(num_bytes: int, world: World) -> float:
-    """Seconds that a step waits for sums over workers.
-
-    Args:
-        num_bytes: Of the gradients.
-        world: The workers.
-
-    Returns:
-        0: it is not in the forecast yet (docs/bench.md says so).
-    """
-    del num_bytes, world
-    return 0.0
+def _fitting(
+    load: Load, memory: int | None, *, per_token: float, available: int | None
+) -> int | None:
+    """Examples of a micro-step that fit in memory; None where unknown."""
+    if memory is None or available is None or per_token <= 0:
+        return None
+    rest = available - (memory - per_token * load.most_tokens)
+    return max(0, int(rest / (per_token * load.max_seq_length)))
 
 
 def halved_to_fit(forecast: Forecast) -> dict[str, int]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from demo_bert.checkpoint import Checkpoint
 from demo_bert.commands.forecast import Forecast, Part, forecast_of, halved_to_fit
 from demo_bert.commands.memory_limits import agreed
+from demo_bert.distributed import SumSpeed
 from demo_bert.report import wording
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class Outlook:
         checkpoint: Where it goes on.
         begun: Unix time at which the command began.
         emit: Records an event.
+        speed: How fast the workers sum, where they measured it.
     """
 
     def __init__(
@@ -35,8 +37,9 @@ class Outlook:
         *,
         begun: float,
         emit: Callable[..., object],
+        speed: SumSpeed | None = None,
     ) -> None:
-        self._worker = worker
+        self._worker, self._speed = worker, speed
         self._before = worker.backend.peak_memory_bytes() or 0
         self.forecast: Forecast | None = None
         if checkpoint is not None:
@@ -44,7 +47,7 @@ class Outlook:
         if worker.backend.wants_fixed_shapes:
             return  # each new shape would be compiled for the probe alone
         first_step = checkpoint.step if checkpoint else 0
-        found = forecast_of(worker, first_step=first_step, begun=begun)
+        found = forecast_of(worker, first_step=first_step, begun=begun, speed=speed)
         if checkpoint is None and found.parts:
             found = self._fitted(found, begun=begun)
         worker.backend.reset_peak_memory()
@@ -86,7 +89,7 @@ class Outlook:
             if part.load.name in changed and worker.world.is_first:
                 _LOG.warning("%s", _halved(found, part, changed[part.load.name]))
         worker.use_micro_batches(changed)
-        return forecast_of(worker, first_step=0, begun=begun)
+        return forecast_of(worker, first_step=0, begun=begun, speed=self._speed)
 
 
 def forecast_lines(forecast: Forecast) -> list[str]:
@@ -106,6 +109,9 @@ def forecast_lines(forecast: Forecast) -> list[str]:
             f" {_short(part.step_s)}, {part.load.tokens_per_step:,.0f} tokens each; evaluations"
             f" {wording.duration(part.evaluations_s)}"
         )
+    if forecast.link is not None:
+        waits = " and ".join(_short(part.communication_s) for part in forecast.parts)
+        lines.append(f"forecast: {waits} of a step for sums; link: {forecast.link.words()}")
     memory = "unknown" if forecast.memory_bytes is None else wording.size(forecast.memory_bytes)
     free = "" if forecast.free_bytes is None else f" of {wording.size(forecast.free_bytes)}"
     fitting = [str(part.fitting) for part in forecast.parts if part.fitting]

@@ -120,8 +120,8 @@ def _lines(command: str, worker: "RunWorker", found: "Forecast") -> list[str]:
         " model",
         f"measured   in {found.probe_s:.1f} s, on the run's own examples",
     ]
-    if world.world_size > 1:
-        lines.append("not in it  what workers wait for each other")
+    if found.link is not None:
+        lines.append(f"link       {found.link.words()}")
     return lines
 
 
@@ -139,6 +139,11 @@ def _part_lines(part: "Part", num_workers: int) -> list[str]:
         f"           all steps {wording.duration(part.steps_s)}, evaluations"
         f" {wording.duration(part.evaluations_s)}, checkpoints {wording.duration(part.saves_s)}",
     ]
+    if num_workers > 1:
+        lines.append(f"           {part.communication_s:.3g} s of it waiting for other workers")
+    if micro * num_workers > 1:
+        steps = ", ".join(f"with {n} {step_s:.3g} s" for n, step_s in part.scaling.items())
+        lines.append(f"scaling    computed, a step {steps}")
     if part.fitting is not None:
         fits = f"fits       about {part.fitting:,} examples a micro-step"
         if part.fitting < load.micro_batch_size:

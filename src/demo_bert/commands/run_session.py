@@ -37,6 +37,7 @@ from demo_bert.commands.run_records import (
 )
 from demo_bert.commands.run_worker import RunWorker
 from demo_bert.distributed import (
+    SumSpeed,
     join,
     leave,
     place,
@@ -89,6 +90,7 @@ class RunSession(ABC):
         limit = settings.max_time.seconds if settings.max_time else None
         self.stops = StopRequests(limit, is_supervised=self.world.world_size > 1, is_at_once=True)
         self._over = ExitStack()
+        self._speed: SumSpeed | None = None
         self.parent: RunDirectory | None = None
         """The directory above those of the seeds, with `--seeds`."""
 
@@ -106,8 +108,9 @@ class RunSession(ABC):
         timeout_s = self.settings.timeout.seconds or 600.0
         join(self.world, self.backend.process_group, timeout_s=timeout_s)
         if own_job() is not None:
-            speed = sum_speed(self.world, self.backend.device())
-            _LOG.log(logging.INFO if self.world.is_first else logging.DEBUG, "%s", speed)
+            self._speed = sum_speed(self.world, self.backend.device())
+            level = logging.INFO if self.world.is_first else logging.DEBUG
+            _LOG.log(level, "%s", self._speed)
         return self
 
     def __exit__(
@@ -363,7 +366,7 @@ class RunSession(ABC):
         noting: ExitStack,
     ) -> dict[str, Any]:
         """Trains to the end, to a stop or to a failure."""
-        outlook = Outlook(worker, checkpoint, begun=self.started, emit=emit)
+        outlook = Outlook(worker, checkpoint, begun=self.started, emit=emit, speed=self._speed)
         end = partial(self._end, worker, directory, emit=emit, record=record, outlook=outlook)
 
         def watched(event: str, **fields: Any) -> None:
