@@ -76,7 +76,7 @@ def fine_tuning_batch(worker: "Worker", size: int) -> tuple[Batch, float]:
 
 
 def pretraining_loads(
-    worker: "PretrainWorker", first_step: int, *, scored: Sequence[int], num_evaluations: int
+    worker: "PretrainWorker", first_step: int, *, scored: Sequence[int], intervals: Sequence[int]
 ) -> tuple[Load, ...]:
     """The rest of a pre-training run, one load for each phase that is not done.
 
@@ -84,13 +84,13 @@ def pretraining_loads(
         worker: Before its first step.
         first_step: Updates that are done already.
         scored: Examples of an evaluation, for each phase of the run.
-        num_evaluations: Of a phase, where nothing else was asked for.
+        intervals: Steps between two of them where nothing else was asked for, of each phase.
 
     Returns:
         The loads, in order.
     """
     found: list[Load] = []
-    for phase, count in zip(worker.phases, scored, strict=True):
+    for phase, count, interval in zip(worker.phases, scored, intervals, strict=True):
         steps = phase.end_step - max(first_step, phase.first_step)
         if steps <= 0:
             continue
@@ -102,7 +102,7 @@ def pretraining_loads(
         micro = phase.micro_batch_size
         tokens: np.ndarray = np.add.reduceat(pairs.num_tokens, np.arange(0, len(rows), micro))
         every = worker.settings.eval_every
-        evaluations = times(every, steps) if every else min(steps, num_evaluations)
+        evaluations = times(every or Duration(steps=interval), steps)
         found.append(
             Load(
                 name=f"phase {phase.number}",

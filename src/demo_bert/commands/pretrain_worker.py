@@ -19,7 +19,7 @@ from demo_bert.commands.loads import phase_of, pretraining_batch, pretraining_lo
 from demo_bert.commands.memory_limits import with_smaller_micro_batches
 from demo_bert.commands.pretraining_data import PretrainingData, scored_rows
 from demo_bert.commands.pretraining_plan import Phase
-from demo_bert.commands.pretraining_rate import NUM_EVALUATIONS
+from demo_bert.commands.pretraining_rate import steps_between_evaluations
 from demo_bert.commands.pretraining_results import pretraining_results
 from demo_bert.commands.run_exchange import summed_and_updated
 from demo_bert.commands.run_saver import RunSaver, is_due, take_up
@@ -193,6 +193,13 @@ class PretrainWorker:
         """
         return min(len(self._scored[phase.number]), _SCORED_EXAMPLES)
 
+    def _default_interval(self, phase: Phase) -> int:
+        return steps_between_evaluations(
+            phase.num_steps,
+            batch_size=phase.global_batch_size,
+            num_scored=self.num_scored(phase),
+        )
+
     def baseline(self, phase: Phase) -> Unigram | None:
         """What frequencies alone reach on the examples that are scored.
 
@@ -260,7 +267,8 @@ class PretrainWorker:
     def loads(self, first_step: int) -> tuple[Load, ...]:
         """See `Probed.loads`."""
         scored = [self.num_scored(phase) for phase in self.phases]
-        return pretraining_loads(self, first_step, scored=scored, num_evaluations=NUM_EVALUATIONS)
+        intervals = [self._default_interval(phase) for phase in self.phases]
+        return pretraining_loads(self, first_step, scored=scored, intervals=intervals)
 
     def probe_batch(self, load: Load, size: int) -> tuple[Batch, float]:
         """See `Probed.probe_batch`."""
@@ -314,7 +322,7 @@ class PretrainWorker:
         stop_reason: Callable[[], str | None],
     ) -> str | None:
         settings = self.settings
-        every = Duration(steps=max(1, phase.num_steps // NUM_EVALUATIONS))
+        every = Duration(steps=self._default_interval(phase))
         due = partial(is_due, last_step=phase.num_steps, world=self.world, backend=self.backend)
         actions = Actions(
             emit=emit,

@@ -27,8 +27,10 @@ from demo_bert.training import Actions, Faults, TooManySkipped, train
 if TYPE_CHECKING:
     from demo_bert.commands.pretrain_worker import PretrainWorker
 
-NUM_EVALUATIONS = 10
+_MOST_EVALUATIONS = 10
 """Of a phase, where nobody says how many."""
+_EVALUATED_FRACTION = 0.1
+"""Of the work of a phase, that evaluations may take; one, at its end, there always is."""
 _MOST_STEPS = 50
 _SHORTEST_S, _LONGEST_S = 1.0, 20.0
 _FORWARD_FRACTION = 1 / 3
@@ -46,11 +48,13 @@ class Pace:
         micro_s: Seconds of a micro-step, forward and backward.
         update_s: Seconds of what follows the last of a step.
         evaluation_s: Seconds of scoring the held-out examples once.
+        num_scored: How many of them there are.
     """
 
     micro_s: float
     update_s: float
     evaluation_s: float
+    num_scored: int
 
     def step_s(self, phase: Phase) -> float:
         """Seconds of a step.
@@ -74,9 +78,34 @@ class Pace:
         Returns:
             Seconds.
         """
-        every = eval_every.steps if eval_every else max(1, num_steps // NUM_EVALUATIONS)
+        every = steps_between_evaluations(
+            num_steps, batch_size=phase.global_batch_size, num_scored=self.num_scored
+        )
+        if eval_every:
+            every = eval_every.steps
         num_evaluations = math.ceil(num_steps / every) if every else 1
         return num_steps * self.step_s(phase) + num_evaluations * self.evaluation_s
+
+
+def steps_between_evaluations(num_steps: int, *, batch_size: int, num_scored: int) -> int:
+    """How often a phase is evaluated where nobody says it.
+
+    Args:
+        num_steps: Updates of the phase.
+        batch_size: Examples of an update.
+        num_scored: Examples of an evaluation.
+
+    Returns:
+        Steps; as many as ten evaluations, fewer where they would take too much of a short phase.
+
+    Example:
+        >>> steps_between_evaluations(1000, batch_size=256, num_scored=1024)
+        100
+        >>> steps_between_evaluations(27, batch_size=64, num_scored=1024)
+        27
+    """
+    affordable = _EVALUATED_FRACTION * num_steps * batch_size / (num_scored * _FORWARD_FRACTION)
+    return -(-num_steps // max(1, min(_MOST_EVALUATIONS, int(affordable))))
 
 
 def measured(worker: "PretrainWorker", *, budget_s: float) -> dict[int, Pace]:
@@ -165,6 +194,7 @@ def _measured(worker: "PretrainWorker", phase: Phase, *, for_s: float) -> Pace:
         micro_s=micro_s,
         update_s=agreed_update_s,
         evaluation_s=worker.num_scored(phase) / size * micro_s * _FORWARD_FRACTION,
+        num_scored=worker.num_scored(phase),
     )
 
 
