@@ -84,6 +84,9 @@ def make_store(
     making = _Making(place, recipe, num_workers, stop_reason, report, world or World())
     with place.locked() if making.crew.world.is_first else nullcontext():
         try:
+            if making.crew.world.world_size == 1 and place.is_finished:
+                # Another process has finished it since.
+                return _finished_before(path, recipe)
             making.store()
         except DemoBertError as error:
             making.crew.give_up(error)

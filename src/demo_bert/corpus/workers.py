@@ -1,7 +1,9 @@
 """Calls of one function in several processes, each result handed over when it is there."""
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Generator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -84,7 +86,13 @@ def _received(ours: Connection, process: BaseProcess) -> tuple[int, Any]:
 
 
 def _work(function: Callable[..., Any], theirs: Connection) -> None:
-    """A process: calls until the other side has gone."""
+    """A process: calls until the other side has gone; it dies with it, in the middle of a call."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    if wait([parent.sentinel], timeout=0):
+        # What is in the pipe is for the next start, which may be there already.
+        return
+    threading.Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()
     for number in _FROM_THE_TERMINAL:
         signal.signal(number, signal.SIG_IGN)
     try:
@@ -97,3 +105,8 @@ def _work(function: Callable[..., Any], theirs: Connection) -> None:
             theirs.send((number, result))
     except (EOFError, OSError):
         return
+
+
+def _end_after(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)

@@ -7,13 +7,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from demo_bert.corpus.store import MANIFEST_NAME
+from demo_bert.corpus.store import MANIFEST_NAME, VOCABULARY_NAME
 from demo_bert.errors import DiskError, RunDirectoryError
 from demo_bert.files import held, write_text
 
 _LOCK = "prepare.lock"
 _WORK = "work"
 _PLAN = "plan.json"
+_HALF_WRITTEN = tuple(f".{name}.*" for name in ("shard-*.bin", VOCABULARY_NAME, MANIFEST_NAME))
 
 
 class Workplace:
@@ -106,6 +107,10 @@ class Workplace:
             )
         if noted is None:
             write_text(path, json.dumps(wanted, indent=2) + "\n")
+        # A kill leaves what it interrupted under another name, as large as a shard.
+        for pattern in _HALF_WRITTEN:
+            for left in self.path.glob(pattern):
+                left.unlink(missing_ok=True)
         return noted is not None
 
     def clear(self) -> None:
