@@ -30,7 +30,7 @@ _PAGE = "<page><title>P{0}</title><ns>0</ns><revision><text>{1}</text></revision
 
 
 def write_sources(root: Path, num_sentences: int) -> list[str]:
-    """A dump of several streams, books, lines of JSON, texts; some documents come twice or nearly."""
+    """A dump of several streams, books, JSON lines, texts; some documents come twice or nearly."""
     texts = [prose(seed, num_sentences) for seed in range(8)]
     near = [text.replace("a", "e", 3) for text in texts[:3]]
     pages = [_PAGE.format(number, text) for number, text in enumerate((*texts[:4], near[0]))]
