@@ -9,7 +9,17 @@ import pytest
 
 import demo_bert
 from corpus.recipes import files_of, write_books
-from launch.cluster import MRPC, OVERFIT, SMALL, Cluster, finished, read_until, signalled, why_not
+from launch.cluster import (
+    MRPC,
+    OVERFIT,
+    PORT,
+    SMALL,
+    Cluster,
+    finished,
+    read_until,
+    signalled,
+    why_not,
+)
 from small_run import Program, events, losses, read_json
 
 REASON = why_not()
@@ -115,6 +125,33 @@ def test_all_problems_of_all_hosts_are_named_at_once_with_their_mends(
     assert f"ssh-copy-id {second}" in told[second]
     assert "demo_bert 0.0.1 there" in told[third]
     assert not run.exists()
+
+
+def test_a_host_whose_key_has_changed_is_named_with_its_mend(
+    three: Cluster, tmp_path: Path
+) -> None:
+    second = three.addresses[1]
+    known = three.directory / "known_hosts"
+    before = known.read_text()
+    old = " ".join((three.directory / "hostkey.pub").read_text().split()[:2])
+    new = " ".join((three.directory / "id.pub").read_text().split()[:2])
+    lines = [
+        line.replace(old, new) if f"[{second}]" in line else line for line in before.splitlines()
+    ]
+    known.write_text("\n".join(lines) + "\n")
+    run = three.private / "changed"
+    try:
+        argv = [*MRPC, *SMALL, "-o", str(run), "-v", "1"]
+        _, err = finished(three.start(argv, cwd=tmp_path), code=1)
+    finally:
+        known.write_text(before)
+    (line,) = [line for line in err.splitlines() if second in line]
+    assert line.startswith(f"warning: {second}: its key is not the one that is known here")
+    assert f"`ssh-keygen -R '[{second}]:{PORT}'`, then `ssh {second}` once by hand" in line
+    assert err.splitlines()[-1].endswith("1 of 3 hosts cannot be used (above); nothing was started")
+    for address in three.addresses:
+        assert not (three.of(address) / "changed").exists()
+        assert not [*three.of(address).glob(".demo_bert*")], "what the look left is still there"
 
 
 def test_doctor_looks_at_every_host_and_measures_the_network(

@@ -174,9 +174,9 @@ def test_workers_that_are_killed_are_started_again_and_lose_no_step(
     program: Program, tmp_path: Path
 ) -> None:
     directory = tmp_path / "run"
-    options = ("-i", "60", "--save-every", "2", "--new", "-b", "2", "--max-restarts", "1")
+    options = ("-i", "100", "--save-every", "5", "--new", "-b", "2", "--max-restarts", "1")
     with started(program, directory, *options) as process:
-        read_until(process, "saved checkpoints/step-4")
+        read_until(process, "saved checkpoints/step-5")
         os.kill(workers_of(process)[1], signal.SIGKILL)
         _, rest = process.communicate(timeout=100)
     assert process.returncode == 0, rest
@@ -186,7 +186,7 @@ def test_workers_that_are_killed_are_started_again_and_lose_no_step(
     undisturbed = tmp_path / "undisturbed"
     assert program.run(undisturbed, *options[:2], "--global-batch-size", "4", "-b", "2").code == 0
     both = losses(directory), losses(undisturbed)
-    assert [*both[0]] == [*both[1]] == list(range(1, 61))
+    assert [*both[0]] == [*both[1]] == list(range(1, 101))
     assert both[0][20] == pytest.approx(both[1][20], rel=1e-4)
 
 

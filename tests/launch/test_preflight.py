@@ -143,6 +143,7 @@ def test_the_program_on_the_hosts_is_where_it_is_here_or_where_they_are_told(
     ("said", "mend"),
     [
         ("Host key verification failed.", "by hand"),
+        ("IDENTIFICATION HAS CHANGED! Host key verification failed.", "`ssh-keygen -R 'h'`"),
         ("root@h: Permission denied (publickey).", "ssh-copy-id h"),
         ("ssh: Could not resolve hostname h", "give its address"),
         ("ssh: connect to host h port 22: Connection refused", "SSH_PORT"),

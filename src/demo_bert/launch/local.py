@@ -150,6 +150,8 @@ def _attempt(argv: Sequence[str], *, num_workers: int, timeout_s: float, run: st
         codes = {rank: failure.exitcode for rank, failure in failures.items()}
         rank = min(codes, key=lambda rank: _as_cause(codes[rank], rank))
         code = codes[rank]
+        if code < 0 and len(requests) > 1:
+            raise KeyboardInterrupt
         if code < 0 and requests:
             raise StoppedAtOnce(signal.Signals(requests[0]).name)
         found = heartbeat.read(beats)

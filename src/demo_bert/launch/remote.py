@@ -26,7 +26,12 @@ SSH_OPTIONS = (
 
 _SSH_FAILED = 255
 _MENDS = (
-    ("host key", "its key is not known or has changed: compare it, then `ssh {host}` once by hand"),
+    (
+        "identification has changed",
+        "its key is not the one that is known here: where that is meant (it was installed anew),"
+        " `ssh-keygen -R '{known}'`, then `ssh {host}` once by hand",
+    ),
+    ("host key", "its key is not known: compare it by `ssh {host}` once by hand"),
     ("permission denied", "it wants a password: `ssh-copy-id {host}`"),
     ("could not resolve", "no such name: give its address"),
     ("refused", "no sshd listens there: start it, or give its port in SSH_PORT"),
@@ -236,7 +241,8 @@ class Hosts:
         if done.returncode == _SSH_FAILED:
             text = " ".join(lines).lower()
             mend = next(mend for sign, mend in _MENDS if sign in text)
-            return f"{mend.format(host=host)} (ssh: {said})"
+            known = host if self.port in (None, 22) else f"[{host}]:{self.port}"
+            return f"{mend.format(host=host, known=known)} (ssh: {said})"
         if done.returncode in (126, 127) or "No module named 'demo_bert" in said:
             return (
                 f"the program is not at {self.program.source} with {self.program.python} ({said});"
