@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -60,6 +61,13 @@ def test_another_vocabulary_than_the_stores_is_one_line_and_exit_code_2(
     (two / "vocab.txt").write_text(STANDARD_VOCABULARY.read_text("utf-8"), "utf-8")
     for action in ("inspect", "verify"):
         assert "two/vocab.txt: is not the vocabulary of this store" in refused(action, str(two))
+    # `merge` reads the vocabulary of every store.
+    three = tmp_path / "three"
+    shutil.copytree(one, three)
+    (three / "vocab.txt").write_text(other.read_text("utf-8"), "utf-8")
+    line = refused("merge", str(one), str(three), "-o", str(tmp_path / "both"))
+    assert "three/vocab.txt: is not the vocabulary of this store" in line
+    assert not (tmp_path / "both").exists()
     training = ["pretraining", "-t", "text", "-m", "tiny", "-d", "fp32", "--device", "cpu"]
     training += ["--dataset-path", str(two), "-o", str(tmp_path / "run")]
     assert main(training) == 2
@@ -179,6 +187,15 @@ def test_a_store_trains_its_own_vocabulary_and_keeps_it(
     out, err = capsys.readouterr()
     assert "60 sentences" in out
     assert "trains a vocabulary" not in err
+    # A vocabulary of another size or case, or one that was not trained, is no answer to this.
+    assert main([*command[:-2], "110", "-o", str(store)]) == 2  # without --cased
+    err = capsys.readouterr().err
+    assert "holds a finished store whose vocabulary was not made by --vocab train --size 110;" in err
+    half = tmp_path / "half"
+    (half / "work").mkdir(parents=True)
+    (half / "work" / "plan.json").write_text("{}")
+    assert main([*command, "-o", str(half)]) == 2
+    assert "an unfinished store whose vocabulary was not made by --vocab" in capsys.readouterr().err
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "letter.txt").write_text("dear")

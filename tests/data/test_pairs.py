@@ -204,7 +204,7 @@ def test_lengths_of_segments_are_those_of_the_published_algorithm() -> None:
 
 
 def test_a_store_of_one_document_is_refused_for_next_sentence_prediction() -> None:
-    with pytest.raises(DataError, match="1 document train.*at least two.*--objectives mlm"):
+    with pytest.raises(DataError, match="1 document to train on.*at least two.*--objectives mlm"):
         source([shard_of([[5, 6, 7]])])
 
 

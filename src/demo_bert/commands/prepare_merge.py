@@ -30,11 +30,12 @@ def run(settings: PrepareSettings) -> None:
     if len({path.resolve() for path in paths}) < len(paths):
         raise UsageError("prepare merge: a store comes twice; give each once")
     stores = [open_store(path) for path in paths]
+    vocabularies = [vocabulary_of(store) for store in stores]
     words = ["demo_bert", "prepare", "merge", *settings.stores, "--dedupe", settings.dedupe]
     merged = merge(
         stores,
         Path(settings.output_dir),
-        vocabulary=vocabulary_of(stores[0]),
+        vocabulary=vocabularies[0],
         dedupe=settings.dedupe,
         command=shlex.join(words),
     )

@@ -68,6 +68,7 @@ def recipe_of(settings: PrepareSettings) -> Recipe:
     Raises:
         UsageError: A source comes twice.
         DataError: A source cannot be read or has no text.
+        RunDirectoryError: The store there has a vocabulary that was not trained so.
         ModelError: The vocabulary is missing or damaged, or its case is another.
         NetworkError: A model's files could not be fetched.
     """
@@ -136,7 +137,7 @@ def _trained(
         return read_vocabulary(STANDARD_VOCABULARY), CaseRules(do_lower_case=True), "a stand-in"
     place = Workplace(Path(settings.output_dir))
     place.refuse_others()
-    path = place.trained_vocabulary
+    path = place.trained_vocabulary(_vocabulary_words(settings))
     if not path.is_file():
         _LOG.info("trains a vocabulary of %d entries", settings.size)
         entries = train(
@@ -155,10 +156,12 @@ def _command(settings: PrepareSettings, inputs: tuple[tuple[str, Path], ...]) ->
     words = ["demo_bert", "prepare"]
     for kind, path in inputs if inputs[0][0] != "hub" else ():
         words += [f"--{kind}", str(path)]
-    if settings.vocab is not None:
-        words += ["--vocab", settings.vocab]
+    words += _vocabulary_words(settings)
+    return shlex.join([*words, "--language", settings.language, "--dedupe", settings.dedupe])
+
+
+def _vocabulary_words(settings: PrepareSettings) -> list[str]:
+    words = ["--vocab", settings.vocab] if settings.vocab is not None else []
     if settings.vocab == _TRAIN:
         words += ["--size", str(settings.size)]
-    if settings.cased:
-        words += ["--cased"]
-    return shlex.join([*words, "--language", settings.language, "--dedupe", settings.dedupe])
+    return [*words, "--cased"] if settings.cased else words

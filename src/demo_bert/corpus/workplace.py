@@ -1,8 +1,9 @@
 """The directory of a store while it is made: its lock, its plan, its parts."""
 
 import json
+import shlex
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -40,10 +41,30 @@ class Workplace:
         """Where the line of a finished shard is kept."""
         return self.work / f"shard-{number:05d}.json"
 
-    @property
-    def trained_vocabulary(self) -> Path:
-        """Where the vocabulary is that was trained for the store."""
-        return self.path / "vocab.txt" if self.is_finished else self.work / "trained-vocab.txt"
+    def trained_vocabulary(self, words: Sequence[str]) -> Path:
+        """Where the vocabulary is, or is to be, that was trained for the store.
+
+        Args:
+            words: The part of the command line that shapes it.
+
+        Raises:
+            RunDirectoryError: The store there, finished or not, has a vocabulary of another kind.
+        """
+        wanted = self.work / f"{''.join(words)}.trained-vocab.txt"
+        if self.is_finished:
+            noted = (_read(self.path / MANIFEST_NAME) or {}).get("command", "")
+            is_same = f" {shlex.join(words)} --language " in noted
+        else:
+            found = [*self.work.glob("*.trained-vocab.txt")]
+            has_plan = (self.work / _PLAN).exists()
+            is_same = found == [wanted] if found or has_plan else True
+        if not is_same:
+            kind = "a finished" if self.is_finished else "an unfinished"
+            raise RunDirectoryError(
+                f"-o {self.path}: holds {kind} store whose vocabulary was not made by"
+                f" {shlex.join(words)}; give the same command again, or another directory"
+            )
+        return self.path / VOCABULARY_NAME if self.is_finished else wanted
 
     @property
     def hub_inputs(self) -> list[tuple[str, Path]]:

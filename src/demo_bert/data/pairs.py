@@ -144,12 +144,13 @@ class PairSource:
         self.num_documents = len(self._documents)
         self.num_tokens = int(sizes.sum())
         if self.num_documents < 1 + with_random:
+            kind = "to train on" if split == "train" else split.replace("_", " ")
             raise DataError(
                 f"the token store has {self.num_documents} document"
-                f"{'s' * (self.num_documents != 1)} {split.replace('_', ' ')}: next sentence"
+                f"{'s' * (self.num_documents != 1)} {kind}: next sentence"
                 " prediction needs at least two; prepare more text, or train with --objectives mlm"
                 if with_random
-                else f"the token store has no document {split.replace('_', ' ')}; prepare more text"
+                else f"the token store has no document {kind}; prepare more text"
             )
         self._first_chunk = np.concatenate([[0], np.cumsum(-(-sizes // self.most_tokens))])
         self.num_chunks = int(self._first_chunk[-1])
