@@ -190,7 +190,9 @@ def test_a_store_trains_its_own_vocabulary_and_keeps_it(
     # A vocabulary of another size or case, or one that was not trained, is no answer to this.
     assert main([*command[:-2], "110", "-o", str(store)]) == 2  # without --cased
     err = capsys.readouterr().err
-    assert "holds a finished store whose vocabulary was not made by --vocab train --size 110;" in err
+    assert (
+        "holds a finished store whose vocabulary was not made by --vocab train --size 110;" in err
+    )
     half = tmp_path / "half"
     (half / "work").mkdir(parents=True)
     (half / "work" / "plan.json").write_text("{}")
