@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from hub_server import HubServer, Repository, hub_server, sha256
 
 SMALL = b'{"hidden_size": 8}'
 LARGE = bytes(range(256)) * 40
-VERY_LARGE = bytes(22 << 20)  # the library writes in pieces of 10 MiB
+VERY_LARGE = bytes(22 << 20)
+PIECE = 10 << 20
+"""The library writes in pieces of 10 MiB."""
 FIRST_USE = Path("hf/hub/models--some--first-use/snapshots", "c" * 40)
 TOKEN = "hf_thisIsTheSecret"
 
@@ -267,19 +270,54 @@ def test_two_processes_at_once_both_get_whole_files(hub: HubServer, tmp_path: Pa
         assert Path(outcome["path"], "deep/weights.bin").read_bytes() == LARGE
 
 
-def test_a_killed_download_leaves_no_half_file_and_starts_again(tmp_path: Path) -> None:
+def kill_in_the_middle(server: HubServer, home: Path, action: dict[str, Any]) -> None:
+    """Starts a process that fetches, and kills it when the server has sent half a file."""
+    process = start(server.address, home)
+    assert process.stdin is not None
+    process.stdin.write(json.dumps([action]))
+    process.stdin.close()
+    assert server.stalled.wait(30)
+    if action["source"]["files"][1]["size_bytes"] == len(VERY_LARGE):
+        (partial,) = home.glob("hf/hub/**/*.demo_bert.incomplete")
+        deadline = time.monotonic() + 30
+        while partial.stat().st_size < PIECE and time.monotonic() < deadline:
+            time.sleep(0.01)
+    process.kill()
+    process.wait(10)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    process.stderr.close()
+
+
+@pytest.mark.parametrize("weights", [LARGE, VERY_LARGE], ids=["large", "very large"])
+def test_a_killed_download_leaves_no_half_file_and_a_very_large_one_goes_on(
+    tmp_path: Path, weights: bytes
+) -> None:
+    action = source("some/slow", weights=weights)
     with hub_server() as server:
-        server.repositories["some/slow"] = served(behaviour="stall")
-        process = start(server.address, tmp_path)
-        assert process.stdin is not None
-        process.stdin.write(json.dumps([source("some/slow")]))
-        process.stdin.close()
-        assert server.stalled.wait(30)
-        process.kill()
-        process.wait(10)
-        assert process.stdout is not None and process.stderr is not None
-        process.stdout.close()
-        process.stderr.close()
+        server.repositories["some/slow"] = served(behaviour="stall", weights=weights)
+        kill_in_the_middle(server, tmp_path, action)
         assert not list(tmp_path.glob("hf/hub/**/weights.bin"))
-        (outcome,) = ask([source("some/slow")], server.address, tmp_path)
-    assert Path(outcome["path"], "deep/weights.bin").read_bytes() == LARGE
+        server.requests.clear()
+        (outcome,) = ask([action], server.address, tmp_path)
+        ranges = [r.headers.get("Range") for r in server.requests_for("weights.bin")]
+    assert Path(outcome["path"], "deep/weights.bin").read_bytes() == weights
+    assert not list(tmp_path.glob("hf/hub/**/*.demo_bert.incomplete"))
+    is_resumed = weights is VERY_LARGE
+    assert ranges == [f"bytes={PIECE}-" if is_resumed else None]
+    said = "deep/weights.bin: goes on at 10 MB of 23 MB"
+    assert (said in outcome["lines"]) == is_resumed
+
+
+def test_what_a_killed_download_left_is_checked_with_the_rest(tmp_path: Path) -> None:
+    action = source("some/slow", weights=VERY_LARGE)
+    with hub_server() as server:
+        server.repositories["some/slow"] = served(behaviour="stall", weights=VERY_LARGE)
+        kill_in_the_middle(server, tmp_path, action)
+        (partial,) = tmp_path.glob("hf/hub/**/*.demo_bert.incomplete")
+        with partial.open("r+b") as file:
+            file.write(b"spoilt")
+        outcomes = ask([action, action], server.address, tmp_path)
+    assert [outcome["error"] for outcome in outcomes] == ["NetworkError", None]
+    assert "they were thrown away" in outcomes[0]["message"]
+    assert Path(outcomes[1]["path"], "deep/weights.bin").read_bytes() == VERY_LARGE

@@ -18,7 +18,7 @@ from demo_bert.errors import (
     UnreachableError,
     UsageError,
 )
-from demo_bert.hub import failures
+from demo_bert.hub import failures, resuming
 from demo_bert.hub.sources import HubSource
 
 if TYPE_CHECKING:
@@ -215,13 +215,16 @@ def ask(request: Callable[[], _T], *, what: str, refused: type[DemoBertError] = 
         raise failures.not_a_hub(what, endpoint=endpoint()) from error
 
 
-def download(source: HubSource, path: str, *, again: bool, announce: Announce) -> Path:
+def download(
+    source: HubSource, path: str, *, again: bool, announce: Announce, said: RemoteFile | None = None
+) -> Path:
     """Fetches one file into the hub's cache; half a file never gets its name.
 
     Args:
         source: Names the repository and the commit.
         path: The file's path in the repository.
         again: Replace the copy in the cache.
+        said: What the hub says of it; a large file then goes on where a killed download stood.
         announce: Gets a line now and then where there is no terminal to draw on.
 
     Returns:
@@ -236,7 +239,7 @@ def download(source: HubSource, path: str, *, again: bool, announce: Announce) -
     transport_error: type[Exception] = HfHubHTTPError.__bases__[0]
     what = f"{source}, {path}"
     try:
-        return _download(source, path, again=again, announce=announce)
+        return _download(source, path, again=again, announce=announce, said=said)
     except HfHubHTTPError as error:
         raise failures.refusal(
             what, error.response.status_code, endpoint=endpoint(), refused=NetworkError
@@ -249,9 +252,23 @@ def download(source: HubSource, path: str, *, again: bool, announce: Announce) -
         raise DiskError(f"{hub_cache()}: cannot be written ({error.strerror})") from error
 
 
-def _download(source: HubSource, path: str, *, again: bool, announce: Announce) -> Path:
+def _download(
+    source: HubSource, path: str, *, again: bool, announce: Announce, said: RemoteFile | None
+) -> Path:
     from huggingface_hub import hf_hub_download
 
+    progress = _progress(path, announce=announce)
+    if said is not None and said.sha256 and (said.size_bytes or 0) >= resuming.RESUMED_BYTES:
+        is_there = resuming.fetch_bytes(
+            source,
+            path,
+            sha256=said.sha256,
+            size_bytes=said.size_bytes or 0,
+            cache=hub_cache(),
+            progress=progress,
+            announce=announce,
+        )
+        again = again and not is_there
     return Path(
         hf_hub_download(
             source.repo_id,
@@ -259,7 +276,7 @@ def _download(source: HubSource, path: str, *, again: bool, announce: Announce) 
             repo_type=source.repo_type,
             revision=source.revision,
             force_download=again,
-            tqdm_class=_progress(path, announce=announce),
+            tqdm_class=progress,
         )
     )
 

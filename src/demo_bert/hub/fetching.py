@@ -8,6 +8,7 @@ from demo_bert.errors import NetworkError, UnreachableError
 from demo_bert.files import sha256_of
 from demo_bert.hub import client
 from demo_bert.hub.records import record_hashes, recorded_hashes
+from demo_bert.hub.resuming import RESUMED_BYTES
 from demo_bert.hub.sources import HubFile, HubSource
 
 
@@ -66,10 +67,11 @@ def _download(
     sizes_bytes: list[int] = []
     for file in (*missing, *damaged):
         # The first request shows quickly whether the hub is there at all.
-        if not stated or file.size_bytes is None or expected[file.path] is None:
+        is_known = file.size_bytes is not None and expected[file.path] is not None
+        if not stated or not is_known or (file.size_bytes or 0) >= RESUMED_BYTES:
             stated[file.path] = client.file_on_hub(source, file.path)
-        said = stated[file.path].size_bytes if file.path in stated else None
-        sizes_bytes.append(file.size_bytes if file.size_bytes is not None else said or 0)
+        size = stated[file.path].size_bytes if file.path in stated else None
+        sizes_bytes.append(file.size_bytes if file.size_bytes is not None else size or 0)
     announce_download(
         str(source),
         sum(sizes_bytes),
@@ -79,9 +81,11 @@ def _download(
         announce=announce,
     )
     for file in (*missing, *damaged):
-        path = client.download(source, file.path, again=file in damaged, announce=announce)
-        said_hash = stated[file.path].sha256 if file.path in stated else None
-        sha256 = expected[file.path] or said_hash
+        said = stated.get(file.path)
+        path = client.download(
+            source, file.path, again=file in damaged, announce=announce, said=said
+        )
+        sha256 = expected[file.path] or (said.sha256 if said else None)
         if not _is_whole(path, file, sha256=sha256):
             found = f"{path.stat().st_size} bytes with SHA-256 {sha256_of(path)[:16]}..."
             _discard(path)
