@@ -46,9 +46,7 @@ def fetch_bytes(
     Raises:
         OSError: The cache cannot be written, or the library could not get through.
     """
-    from huggingface_hub import hf_hub_url
-    from huggingface_hub.file_download import http_get, repo_folder_name
-    from huggingface_hub.utils import build_hf_headers
+    from huggingface_hub.file_download import repo_folder_name
 
     folder = repo_folder_name(repo_id=source.repo_id, repo_type=source.repo_type)
     blob = cache / folder / "blobs" / sha256
@@ -57,26 +55,50 @@ def fetch_bytes(
     with _held(partial) as file:
         if file is None:
             return False
-        there_bytes = os.fstat(file.fileno()).st_size
-        if there_bytes > size_bytes:
-            file.truncate(0)
-            there_bytes = 0
-        if there_bytes:
-            announce(f"{path}: goes on at {show_bytes(there_bytes)} of {show_bytes(size_bytes)}")
-        file.seek(there_bytes)
-        http_get(
-            hf_hub_url(source.repo_id, path, repo_type=source.repo_type, revision=source.revision),
+        _fill(
             file,
-            resume_size=there_bytes,
-            headers=build_hf_headers(),
-            expected_size=size_bytes,
-            displayed_filename=path,
-            tqdm_class=progress,
+            source,
+            path,
+            size_bytes=size_bytes,
+            progress=progress,
+            announce=announce,
         )
         file.flush()
         os.fsync(file.fileno())
         os.replace(partial, blob)
     return True
+
+
+def _fill(
+    file: BinaryIO,
+    source: HubSource,
+    path: str,
+    *,
+    size_bytes: int,
+    progress: Any,
+    announce: Announce,
+) -> None:
+    """Fetches what the file does not have yet."""
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers
+
+    there_bytes = os.fstat(file.fileno()).st_size
+    if there_bytes > size_bytes:
+        file.truncate(0)
+        there_bytes = 0
+    if there_bytes:
+        announce(f"{path}: goes on at {show_bytes(there_bytes)} of {show_bytes(size_bytes)}")
+    file.seek(there_bytes)
+    http_get(
+        hf_hub_url(source.repo_id, path, repo_type=source.repo_type, revision=source.revision),
+        file,
+        resume_size=there_bytes,
+        headers=build_hf_headers(),
+        expected_size=size_bytes,
+        displayed_filename=path,
+        tqdm_class=progress,
+    )
 
 
 @contextmanager
