@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import demo_bert
-from corpus.recipes import files_of, write_books
+from corpus.recipes import files_of, prose, write_books
 from launch.cluster import (
     MRPC,
     OVERFIT,
@@ -188,6 +188,33 @@ def test_hosts_make_the_store_that_one_worker_makes_where_all_see_its_place(
     assert f"{hosts[1]}: {three.private / 'books'} is not there: all hosts must see" in err
     assert not (tmp_path / "three").exists()
     assert set(three.of(hosts[0]).iterdir()) == before
+
+
+@pytest.mark.drill
+def test_a_store_made_on_hosts_outlives_a_killed_worker_and_a_stop(
+    three: Cluster, program: Program, tmp_path: Path
+) -> None:
+    sources = []
+    for number in range(5):
+        (tmp_path / f"{number}.txt").write_text(prose(number, 900))
+        sources += ["--text", str(tmp_path / f"{number}.txt")]
+    assert program.call("prepare", *sources, "-o", str(tmp_path / "one"), "-v", "1").code == 0
+    hosts, store = three.addresses[:2], tmp_path / "two"
+    argv = ["prepare", *sources, "-v", "1", "-o", str(store)]
+    process = three.start(argv, cwd=tmp_path, hosts=hosts)
+    try:
+        read_until(process, "of 148 kB")
+        three.kill(hosts[1], "rank 1")
+        lines = read_until(process, "starting again (1 of 3)")
+        read_until(process, "goes on with the unfinished store")
+        signalled(process, signal.SIGTERM)
+        _, rest = finished(process, code=75)
+    finally:
+        process.kill()
+    assert f"rank 1 on {hosts[1]}: killed by SIGKILL" in "".join(lines)
+    assert "stopped (SIGTERM); what is finished is kept" in rest
+    finished(three.start(argv, cwd=tmp_path, hosts=hosts))
+    assert files_of(store) == files_of(tmp_path / "one")
 
 
 def test_a_worker_that_is_killed_costs_the_steps_since_the_last_checkpoint(
