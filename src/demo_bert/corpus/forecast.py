@@ -66,6 +66,10 @@ def forecast(recipe: Recipe, *, num_workers: int) -> Forecast:
         place = Path(directory)
         for number, one in enumerate(recipe.inputs):
             pieces = sources.plan([one], tally=Counter())
+            if number == 0 and len(pieces) > 1:
+                # What is loaded once, and the first words, would count as often as samples fit in.
+                warm, _ = _shortened(pieces[-1], place / "warm-head")
+                make_part(place / "warm", [warm], rules=rules)
             _add_input(totals, pieces, rules=rules, place=place / str(number))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     memory = peak * (1 if sys.platform == "darwin" else 1024)
