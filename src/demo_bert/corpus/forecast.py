@@ -67,9 +67,7 @@ def forecast(recipe: Recipe, *, num_workers: int) -> Forecast:
         for number, one in enumerate(recipe.inputs):
             pieces = sources.plan([one], tally=Counter())
             if number == 0 and len(pieces) > 1:
-                # What is loaded once, and the first words, would count as often as samples fit in.
-                warm, _ = _shortened(pieces[-1], place / "warm-head")
-                make_part(place / "warm", [warm], rules=rules)
+                _warm_up(pieces[-1], rules=rules, place=place)
             _add_input(totals, pieces, rules=rules, place=place / str(number))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     memory = peak * (1 if sys.platform == "darwin" else 1024)
@@ -81,6 +79,12 @@ def forecast(recipe: Recipe, *, num_workers: int) -> Forecast:
         memory_bytes=memory + (num_workers > 1) * num_workers * max(memory, _WORKER_BYTES),
         seconds=totals.seconds / num_workers + totals.store_bytes / _ASSEMBLY_BYTES_PER_S,
     )
+
+
+def _warm_up(piece: Piece, *, rules: Rules, place: Path) -> None:
+    """Loads what is loaded once, and the first words: a sample would count them as its own."""
+    sample, _ = _shortened(piece, place / "warm-head")
+    make_part(place / "warm", [sample], rules=rules)
 
 
 def _add_input(totals: _Totals, pieces: Sequence[Piece], *, rules: Rules, place: Path) -> None:
