@@ -52,7 +52,7 @@ def test_workers_share_the_steps(program: Program) -> None:
     assert done.code == 0, done.err
     assert "2 workers" in done.out
     assert "of 8 examples" in done.out
-    assert "s of it waiting for other workers" in done.out
+    assert " ms of it waiting for other workers" in done.out
     assert "link       1,000 MB/s assumed within a host, 50 us a message" in done.out
     assert "scaling    computed, a step with 8 " in done.out
     assert max(map(len, done.out.splitlines())) <= 80

@@ -125,6 +125,10 @@ def _lines(command: str, worker: "RunWorker", found: "Forecast") -> list[str]:
     return lines
 
 
+def _short(seconds: float) -> str:
+    return f"{1000 * seconds:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+
+
 def _part_lines(part: "Part", num_workers: int) -> list[str]:
     load = part.load
     named = [load.name] if load.name else []
@@ -140,9 +144,9 @@ def _part_lines(part: "Part", num_workers: int) -> list[str]:
         f" {wording.duration(part.evaluations_s)}, checkpoints {wording.duration(part.saves_s)}",
     ]
     if num_workers > 1:
-        lines.append(f"           {part.communication_s:.3g} s of it waiting for other workers")
+        lines.append(f"           {_short(part.communication_s)} of it waiting for other workers")
     if micro * num_workers > 1:
-        steps = ", ".join(f"with {n} {step_s:.3g} s" for n, step_s in part.scaling.items())
+        steps = ", ".join(f"with {n} {_short(step_s)}" for n, step_s in part.scaling.items())
         lines.append(f"scaling    computed, a step {steps}")
     if part.fitting is not None:
         fits = f"fits       about {part.fitting:,} examples a micro-step"
