@@ -95,7 +95,7 @@ def _card(
         " nowhere; the log and the results say so. It is not Google's model.",
         "",
         f"- Data: {data} ({counts}).",
-        f"- Command: `demo_bert {_command(record['argv'])}`",
+        f"- Command: `demo_bert {_command(record['argv'])}`{_changed(record)}",
         f"- Versions: {', '.join(f'{k} {v}' for k, v in record['versions'].items())}.",
         f"- Seed {results['seed']}, {results['steps']:,} steps, {results['epochs']:.3g} epochs over"
         f" the data, {duration(results['wall_s'])} on {_hardware(record['hardware'])}, shared with"
@@ -114,6 +114,12 @@ def _card(
         "",
     ]
     return "\n".join(lines)
+
+
+def _changed(record: Mapping[str, Any]) -> str:
+    """What was set anew when the run went on."""
+    changes = [change for one in record.get("changed", ()) for change in one["settings"]]
+    return f"; when it went on: {', '.join(changes)}." if changes else "."
 
 
 def _command(argv: Iterable[str]) -> str:

@@ -126,9 +126,10 @@ def _read(directory: Path, *, name: str) -> StartingWeights:
     vocabulary = read_vocabulary(weights.vocabulary_path or STANDARD_VOCABULARY)
     check_vocabulary(vocabulary, weights.config.vocab_size)
     origin = origin_of(directory)
+    embedded = f"{name} (embedded in the package)"
     record = {
-        "name": f"{name} (embedded in the package)" if origin.is_embedded else name,
-        "source": origin.source,
+        "name": embedded if origin.is_embedded else name,
+        "source": embedded if origin.is_embedded else origin.source,
         "sha256": weights.sha256,
         "licence": origin.licence,
     }
