@@ -1,6 +1,6 @@
 """How long saving holds up training: step times of `base` with and without a save under way.
 
-    python benchmarks/saving_stalls.py --steps 36 --save-every 10
+    python benchmarks/saving_stalls.py --steps 100 --save-every 30
 
 Trains `base` from random weights on the embedded stand-in (`-b 32 -s 32`, so that all steps have
 nearly as many tokens) and reads the run's own events. What a save costs has two parts: training
@@ -27,8 +27,8 @@ COPIES = 5
 def main() -> None:
     """Runs, and prints one JSON object."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--steps", type=int, default=36)
-    parser.add_argument("--save-every", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--save-every", type=int, default=30)
     parser.add_argument("--size", default="base")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="saving-stalls-") as place:
