@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -47,6 +48,7 @@ class Index(BaseHTTPRequestHandler):
     wheels: Path
     has_metadata: bool
     asked: list[str]
+    is_slow = False
     size_bytes = 123_456_789_000_000
 
     def do_GET(self) -> None:
@@ -80,6 +82,10 @@ class Index(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/html")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        if self.is_slow and len(body) > 1_000_000:
+            self.wfile.write(body[:1_000_000])
+            select.select([self.connection], [], [], 20.0)  # until the other side has hung up
+            return
         self.wfile.write(body)
 
 
@@ -133,6 +139,7 @@ def test_an_index_without_metadata_tells_what_it_can(
     installer: Installer, index: type[Index]
 ) -> None:
     index.has_metadata = False
+    index.is_slow = True
     write_wheel(index.wheels, "large", requires="other", size_bytes=25_000_000)
     (download,) = installer.measure([Wanted("large", ("large==1.0",))])
     assert download.remote == {"large-1.0-py3-none-any.whl": pytest.approx(25e6, rel=0.01)}
