@@ -140,6 +140,10 @@ def test_steps_are_fitted_to_the_time_once(
     one, two = iters["value"]
     assert one >= 1 and two >= 1
     assert len(events(directory / "pretraining", "step")) == one + two
+    (forecast,) = events(directory / "pretraining", "forecast")  # of the same measurement
+    assert forecast["steps_s"] + forecast["evaluations_s"] == pytest.approx(
+        sum(record["expected_s"].values())
+    )
     # Begun anew with most of its files gone, as after a loss: the steps are those of its record.
     (directory / "results.json").unlink()
     (directory / "pretraining" / "results.json").unlink()

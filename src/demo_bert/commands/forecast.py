@@ -58,6 +58,8 @@ class Load:
         evaluation_flops: Of all evaluations together.
         num_saves: Checkpoints by steps and ends of epochs.
         epochs: Passes over the data.
+        measured_step_s: Seconds of a step, where steps of the run's own were timed already.
+        measured_evaluations_s: Of all evaluations, timed with them.
     """
 
     name: str
@@ -71,6 +73,8 @@ class Load:
     evaluation_flops: float
     num_saves: int
     epochs: float = 0.0
+    measured_step_s: float | None = None
+    measured_evaluations_s: float | None = None
 
     @property
     def tokens_per_step(self) -> float:
@@ -280,11 +284,12 @@ def _part(
         update_s=update_s + _STEP_S,
     )
     step = exchanged(num_workers=num_workers, link=link.link)
+    scored_s = last.forward_s / max(1.0, last.flops) * load.evaluation_flops / num_workers
     return Part(
         load=load,
-        step_s=step.step_s,
-        steps_s=load.num_steps * step.step_s,
-        evaluations_s=last.forward_s / max(1.0, last.flops) * load.evaluation_flops / num_workers,
+        step_s=(step_s := load.measured_step_s or step.step_s),
+        steps_s=load.num_steps * step_s,
+        evaluations_s=load.measured_evaluations_s or scored_s,
         saves_s=load.num_saves * BYTES_PER_WEIGHT * weights / _COPIED_BYTES_PER_S,
         memory_bytes=None if memory is None else max(before, memory),
         bytes_per_token=per_token,

@@ -102,6 +102,7 @@ def pretraining_loads(
         micro = phase.micro_batch_size
         tokens: np.ndarray = np.add.reduceat(pairs.num_tokens, np.arange(0, len(rows), micro))
         every = worker.settings.eval_every
+        pace = worker.paces.get(phase.number)
         evaluations = times(every or Duration(steps=interval), steps)
         found.append(
             Load(
@@ -116,6 +117,10 @@ def pretraining_loads(
                 evaluation_flops=evaluations * count * each,
                 num_saves=1,
                 epochs=steps * phase.global_batch_size / len(examples),
+                measured_step_s=pace.step_s(phase) if pace else None,
+                measured_evaluations_s=pace.evaluations_s(phase, eval_every=every)
+                if pace
+                else None,
             )
         )
     return tuple(found)

@@ -75,12 +75,13 @@ class PreTraining(RunSession):
         if (finished := self.finished(directory, settings)) is not None:
             return finished, directory.path
         data, start = self.inputs(settings)
-        paces: dict[int, Pace] | None = None
+        paces: dict[int, Pace] = {}
         if settings.time_budget is not None and origins["iters"].source != "run":
             unfitted, _, _ = self.make_worker(settings, origins, data=data, start=start)
             settings, origins, paces = self._fitted(settings, origins, unfitted)
         worker, settings, origins = self.make_worker(settings, origins, data=data, start=start)
-        expected = _expected(worker, paces)
+        worker.paces = paces
+        expected = _expected(worker)
         record = run_record(
             COMMAND,
             settings,
@@ -305,13 +306,13 @@ def _with_recorded_steps(
     return settings, {**origins, "iters": Origin("run", "run.json")}
 
 
-def _expected(worker: PretrainWorker, paces: Mapping[int, Pace] | None) -> dict[str, float]:
+def _expected(worker: PretrainWorker) -> dict[str, float]:
     """Seconds that each phase is expected to take; empty where nothing was measured."""
     every = worker.settings.eval_every
     return {
-        str(phase.number): paces[phase.number].seconds(phase, phase.num_steps, eval_every=every)
-        for phase in (worker.phases if paces else ())
-        if paces
+        str(phase.number): pace.seconds(phase, phase.num_steps, eval_every=every)
+        for phase in worker.phases
+        if (pace := worker.paces.get(phase.number))
     }
 
 

@@ -19,7 +19,7 @@ from demo_bert.commands.loads import phase_of, pretraining_batch, pretraining_lo
 from demo_bert.commands.memory_limits import with_smaller_micro_batches
 from demo_bert.commands.pretraining_data import PretrainingData, scored_rows
 from demo_bert.commands.pretraining_plan import Phase
-from demo_bert.commands.pretraining_rate import steps_between_evaluations
+from demo_bert.commands.pretraining_rate import Pace, steps_between_evaluations
 from demo_bert.commands.pretraining_results import pretraining_results
 from demo_bert.commands.run_exchange import summed_and_updated
 from demo_bert.commands.run_saver import RunSaver, is_due, take_up
@@ -75,6 +75,7 @@ class PretrainWorker:
         world: World,
     ) -> None:
         self.settings, self.phases = settings, phases
+        self.paces: Mapping[int, Pace] = {}  # phase -> how fast it goes, where it was measured
         self.start, self.data, self.backend, self.world = start, data, backend, world
         self.step = 0
         self.scores: dict[int, dict[str, Any]] = {}
@@ -267,8 +268,8 @@ class PretrainWorker:
     def loads(self, first_step: int) -> tuple[Load, ...]:
         """See `Probed.loads`."""
         scored = [self.num_scored(phase) for phase in self.phases]
-        intervals = [self._default_interval(phase) for phase in self.phases]
-        return pretraining_loads(self, first_step, scored=scored, intervals=intervals)
+        every = [self._default_interval(phase) for phase in self.phases]
+        return pretraining_loads(self, first_step, scored=scored, intervals=every)
 
     def probe_batch(self, load: Load, size: int) -> tuple[Batch, float]:
         """See `Probed.probe_batch`."""
@@ -281,6 +282,7 @@ class PretrainWorker:
 
     def use_micro_batches(self, sizes: Mapping[str, int]) -> None:
         """See `RunWorker.use_micro_batches`."""
+        self.paces = {} if sizes else self.paces  # measured with others
         self.phases = tuple(
             phase.with_micro_batch(sizes[name], num_workers=self.world.world_size)
             if (name := f"phase {phase.number}") in sizes

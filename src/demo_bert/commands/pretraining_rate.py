@@ -78,13 +78,26 @@ class Pace:
         Returns:
             Seconds.
         """
+        phase = replace(phase, num_steps=num_steps)
+        evaluations_s = self.evaluations_s(phase, eval_every=eval_every)
+        return num_steps * self.step_s(phase) + evaluations_s
+
+    def evaluations_s(self, phase: Phase, *, eval_every: Duration | None) -> float:
+        """The time of a phase's evaluations.
+
+        Args:
+            phase: Its batch and its length.
+            eval_every: As the user set it; evaluations by the clock are not counted.
+
+        Returns:
+            Seconds.
+        """
         every = steps_between_evaluations(
-            num_steps, batch_size=phase.global_batch_size, num_scored=self.num_scored
+            phase.num_steps, batch_size=phase.global_batch_size, num_scored=self.num_scored
         )
         if eval_every:
             every = eval_every.steps
-        num_evaluations = math.ceil(num_steps / every) if every else 1
-        return num_steps * self.step_s(phase) + num_evaluations * self.evaluation_s
+        return (math.ceil(phase.num_steps / every) if every else 1) * self.evaluation_s
 
 
 def steps_between_evaluations(num_steps: int, *, batch_size: int, num_scored: int) -> int:
