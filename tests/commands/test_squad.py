@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -193,7 +194,7 @@ def test_a_question_is_answered_from_a_passage_of_any_length(
     assert 0.0 <= float(score) <= 1.0
     if answer:
         start, end = map(int, place.split("-"))
-        assert " ".join(text[start:end].split()) == answer
+        assert text[start:end].replace("\n", " ") == answer
     else:
         assert place == "" and "no answer in this passage" in outcome.err
     target = tmp_path / "answer.txt"
@@ -206,6 +207,38 @@ def test_predict_answers_a_file_in_the_official_layout(finished: Path, program: 
     path = program.root / task / "dev.json"
     outcome = program.call("predict", str(finished), "--input", str(path))
     assert json.loads(outcome.out) == read_json(finished / "predictions.json")
+    content = read_json(path)
+    for part in content["data"][0]["paragraphs"]:
+        for one in part["qas"]:
+            one["answers"] = []
+    asked = write(program.root / "asked.json", content)
+    for name in (finished, finished / "model"):  # the directory alone: as a model of others
+        again = program.call("predict", str(name), "--input", str(asked), "-d", "fp32")
+        assert again.code == 0, again.err
+        assert set(json.loads(again.out)) == set(json.loads(outcome.out))
+
+
+def test_an_answer_is_one_line_of_the_passages_own_characters(
+    finished: Path, program: Squad, tmp_path: Path
+) -> None:
+    passage = tmp_path / "passage.txt"
+    text = "w1  w2\r\nw3\tw4\x1b[31mw5\u2028w6"
+    passage.write_bytes(text.encode())
+    outcome = program.call("predict", str(finished), "--question", "w3", "--context-file",
+                           str(passage))  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    assert len(outcome.out.splitlines()) == 1
+    answer, _, place = outcome.out.removesuffix("\n").split("\t")
+    if answer:
+        start, end = map(int, place.split("-"))
+        assert answer == re.sub("[\r\n\t\x1b\u2028]", " ", text[start:end])
+
+
+def test_what_a_setting_would_not_change_is_refused(program: Squad, tmp_path: Path) -> None:
+    argv = program.arguments_of("squad", tmp_path / "run", "--columns", "text=context")
+    outcome = program.call(*argv)
+    assert outcome.code == 2 and "--columns: squad reads id, question" in outcome.err
+    assert tree(tmp_path) == set()
 
 
 def test_the_page_has_questions_with_both_answers(finished: Path) -> None:

@@ -38,7 +38,7 @@ def test_another_key_is_other_arrays(tmp_path: Path) -> None:
     assert cache.get("cd", lambda: arrays(8))[0]["numbers"][0] == 8
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "remove", "manifest"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove", "manifest", "no-manifest", "other"])
 def test_a_damaged_entry_is_made_anew(tmp_path: Path, damage: str) -> None:
     cache = ArrayCache(tmp_path, LIMIT)
     cache.get("ab", lambda: arrays(7))
@@ -52,6 +52,10 @@ def test_a_damaged_entry_is_made_anew(tmp_path: Path, damage: str) -> None:
             file.write_bytes(data[:-9])
         case "remove":
             file.unlink()
+        case "no-manifest":
+            (tmp_path / "ab" / "manifest.json").unlink()
+        case "other":
+            (tmp_path / "ab" / "manifest.json").write_text("[]")
         case _:
             (tmp_path / "ab" / "manifest.json").write_text("{")
     found, was_kept = cache.get("ab", lambda: arrays(7))

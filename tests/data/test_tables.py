@@ -81,6 +81,13 @@ def test_a_missing_column_is_answered_with_near_ones_and_all(tmp_path: Path) -> 
     assert "--columns label=NAME" in message
 
 
+def test_questions_on_passages_are_told_from_a_table(tmp_path: Path) -> None:
+    path = tmp_path / "dev.json"
+    path.write_text('{"version": "1.1", "data": [{"title": "x", "paragraphs": []}]}')
+    with pytest.raises(DataError, match="SQuAD's layout, it seems; -t squad reads it"):
+        read_examples(path)
+
+
 def test_a_header_that_is_no_header_makes_a_short_message(tmp_path: Path) -> None:
     path = write(
         tmp_path / "x.tsv", "\t".join(f"{n}{'word ' * 9999}" for n in range(50)), "\t" * 49

@@ -31,6 +31,7 @@ from demo_bert.report.console import say
 from demo_bert.run_directory import RunDirectory
 from demo_bert.settings import Origin, PredictSettings
 from demo_bert.tasks import TASKS, load_task
+from demo_bert.tasks.spans.questions import is_squad_layout
 
 if TYPE_CHECKING:
     from demo_bert.commands.saved_model import Answers
@@ -68,7 +69,7 @@ def run(settings: PredictSettings, origins: Mapping[str, Origin], argv: Sequence
     _check(settings)
     name = settings.model or _newest_run(settings)
     facts = read_run_facts(Path(name).expanduser())
-    if settings.question is not None or (settings.input and _is_of_spans(facts)):
+    if settings.question is not None or (settings.input and _asks_spans(settings.input, facts)):
         from demo_bert.commands.question import answer_questions
 
         answer_questions(settings, name, facts)
@@ -114,6 +115,11 @@ def _check(settings: PredictSettings) -> None:
 def _is_of_spans(facts: RunFacts | None) -> bool:
     """Whether a run's model answers questions from passages."""
     return facts is not None and facts.task in TASKS and load_task(facts.task).head == "span"
+
+
+def _asks_spans(path: str, facts: RunFacts | None) -> bool:
+    """Whether a file is one of questions: a run says so, of other models the file itself does."""
+    return _is_of_spans(facts) if facts is not None else is_squad_layout(Path(path))
 
 
 def _newest_run(settings: PredictSettings) -> str:

@@ -4,13 +4,15 @@ r"""`predict --question`: an answer from a passage of any length, with its score
     demo_bert predict runs/squad --input dev-v1.1.json > predictions.json
 
 The answer is one line, `answer<TAB>score<TAB>start-end`: characters of the passage, cut out as they
-are but for line ends and tabs, which are shown as spaces; its probability among the n-best in 0..1;
-and its place, counted in characters from 0, the end not included. A model of SQuAD 2.0 may find no
-answer: then the first and the last field are empty. `--input` takes the official JSON and gives
-predictions.json. `-o FILE` gets the same instead of standard output.
+are but for line ends, tabs and other control characters, each of which is shown as a space; its
+probability among the n-best in 0..1; and its place, counted in characters from 0, the end not
+included. A model of SQuAD 2.0 may find no answer: then the first and the last field are empty.
+`--input` takes the official JSON, with answers or without, and gives predictions.json. `-o FILE`
+gets the same instead of standard output.
 """
 
 import logging
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -21,6 +23,7 @@ from demo_bert.report import wording
 from demo_bert.report.console import say
 from demo_bert.settings import PredictSettings
 from demo_bert.tasks import load_task
+from demo_bert.tasks.spans.answers import NUM_BEST
 from demo_bert.tasks.spans.questions import Question, read_questions
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _PLAIN_TASK = "squad"
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def answer_questions(settings: PredictSettings, name: str, facts: RunFacts | None) -> None:
@@ -60,7 +64,7 @@ def answer_questions(settings: PredictSettings, name: str, facts: RunFacts | Non
 
 def _asked(settings: PredictSettings) -> list[Question]:
     if settings.input:
-        return read_questions(Path(settings.input)).questions
+        return read_questions(Path(settings.input), with_answers=False).questions
     assert settings.question is not None and settings.context_file is not None
     context = read_text(Path(settings.context_file))
     if not context.strip():
@@ -104,7 +108,10 @@ def _line(answers: "Answers", asked: list[Question], *, task: "SpanTask") -> str
     (found,) = task.answers(asked, rows=answers.rows, logits=answers.logits)
     chosen = found.chosen(threshold=task.threshold)
     if not chosen.text:
-        _LOG.info("no answer in this passage (odds of none: %.4f)", found.null_odds)
+        if task.threshold is None:
+            _LOG.warning("no part of this passage is among the model's %d best places", NUM_BEST)
+        else:
+            _LOG.info("no answer in this passage (odds of none: %.4f)", found.null_odds)
         return f"\t{chosen.probability:.4f}\t\n"
-    shown = " ".join(chosen.text.split())
+    shown = _CONTROL.sub(" ", chosen.text)
     return f"{shown}\t{chosen.probability:.4f}\t{chosen.start}-{chosen.end}\n"

@@ -81,10 +81,12 @@ class ArrayCache:
 
 def _read(entry: Path) -> Arrays | None:
     """The arrays of an entry; None where it is not there, or is not what was written."""
-    if not (entry / _MANIFEST).is_file():
+    if not entry.is_dir():
         return None
     try:
-        hashes: dict[str, str] = json.loads((entry / _MANIFEST).read_text("ascii"))
+        hashes = json.loads((entry / _MANIFEST).read_text("ascii"))
+        if not isinstance(hashes, dict):
+            raise ValueError(f"{_MANIFEST} has changed")
         for name, expected in hashes.items():
             if sha256_of(entry / f"{name}.npy") != expected:
                 raise ValueError(f"{name}.npy has changed")

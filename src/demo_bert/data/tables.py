@@ -215,6 +215,11 @@ def _chosen_columns(
 
 def _no_column(table: Table, role: str, *, given: str | None = None) -> DataError:
     """The error of a column that is not there: what is there, what is near, what to do."""
+    if isinstance(table.rows[0].cells.get("data"), list):
+        return DataError(
+            f"{table.path}: questions on passages in SQuAD's layout, it seems; -t squad reads it,"
+            " -t squad_v2 where a question may have no answer"
+        )
     wanted = [given] if given else list(_ROLES[role])
     # A header that is a row of long texts would be slow to compare, and means nothing.
     names = [column for column in table.columns if 0 < len(column) <= _NAME_CHARACTERS]

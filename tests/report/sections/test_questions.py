@@ -48,6 +48,7 @@ def test_a_long_passage_is_cut_far_from_the_answers() -> None:
     html = marked(context, (5000, 5004), None)
     assert html.startswith("[...] x") and html.endswith("y [...]")
     assert "here</mark>" in html and len(html) < 1400
+    assert marked(context, None, None) == context, "why there is no answer is seen in the whole"
 
 
 def test_each_question_can_be_filtered_by_what_it_is() -> None:

@@ -94,7 +94,7 @@ def test_files_of_the_other_version_are_refused(
 ) -> None:
     for name, content in files.items():
         write(tmp_path / f"{name}.json", content)
-    write(tmp_path / "dev.json", v2("x") if is_v2 else v1("x"))
+    write(tmp_path / "dev.json", v1("x") if is_v2 else v2("x"))
     with pytest.raises(DataError, match=expected):
         ids(tmp_path, is_v2=is_v2)
 
@@ -102,8 +102,46 @@ def test_files_of_the_other_version_are_refused(
 def test_training_and_validation_of_different_versions_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "train.json", v1("a"))
     write(tmp_path / "dev.json", v2("b"))
-    with pytest.raises(DataError, match="dev.json: is SQuAD 2.0"):
-        ids(tmp_path)
+    for is_v2 in (False, True):
+        with pytest.raises(DataError, match="they are not trained on or scored together"):
+            ids(tmp_path, is_v2=is_v2)
+
+
+def test_a_split_that_is_there_in_the_other_version_alone_is_not_passed_over(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path / "train-v1.1.json", v1("a", "b"))
+    write(tmp_path / "dev-v2.0.json", v2("c"))
+    for is_v2 in (False, True):
+        with pytest.raises(DataError, match="they are not trained on or scored together"):
+            ids(tmp_path, is_v2=is_v2)
+
+
+@pytest.mark.parametrize("name", ["dev.json", "squad-valid.json", "val.json", "validation.json"])
+def test_every_name_of_a_validation_file_keeps_it_out_of_training(
+    tmp_path: Path, name: str
+) -> None:
+    train = write(tmp_path / "train.json", v1("a"))
+    held_out = write(tmp_path / name, v1("b", town="A river is here."))
+    expected = {"train": ["a"], "validation": ["b"]}
+    assert ids(train, held_out) == ids(tmp_path) == expected
+
+
+def test_a_test_file_is_not_trained_on(tmp_path: Path) -> None:
+    train = write(tmp_path / "train.json", v1("a"))
+    dev = write(tmp_path / "dev.json", v1("b"))
+    test = write(tmp_path / "test-v1.1.json", v1("c"))
+    assert ids(tmp_path) == {"train": ["a"], "validation": ["b"]}
+    assert ids(test, training=False) == {"validation": ["c"]}
+    with pytest.raises(DataError, match="test-v1.1.json: a test file, by its name"):
+        ids(train, dev, test)
+
+
+def test_questions_that_are_trained_on_and_scored_are_counted(tmp_path: Path) -> None:
+    train = write(tmp_path / "train.json", v1("a", "b"))
+    dev = write(tmp_path / "dev.json", v1("c"))
+    (note,) = read_span_data([train, dev], is_v2=False, training=True).notes[1:]
+    assert note.startswith("1 of the 1 validation questions are trained on too")
 
 
 def test_nothing_known_in_a_directory_says_what_was_looked_for(tmp_path: Path) -> None:

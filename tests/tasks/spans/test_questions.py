@@ -13,7 +13,7 @@ import pytest
 from pyarrow import parquet
 
 from demo_bert.errors import DataError
-from demo_bert.tasks.spans.questions import Question, read_questions
+from demo_bert.tasks.spans.questions import Question, is_squad_layout, read_questions
 from squad_files import layout, paragraph, qa, shared_squad, write
 
 TOWN = "The town lies by a river. Its bridge is old."
@@ -62,6 +62,36 @@ def test_a_packed_file_is_read_as_it_is(
     path.write_bytes(pack(data)[:-9])
     with pytest.raises(DataError, match="cannot be unpacked"):
         read_questions(path)
+
+
+@pytest.mark.parametrize("answers", [None, [], [{"text": "hill", "answer_start": 0}], "none"])
+def test_questions_that_are_only_asked_need_no_answers(tmp_path: Path, answers: object) -> None:
+    content = changed(lambda data: data["data"][0]["paragraphs"][0]["qas"][0].pop("answers"))
+    if answers is not None:
+        content["data"][0]["paragraphs"][0]["qas"][0]["answers"] = answers
+    path = write(tmp_path / "a.json", content)
+    file = read_questions(path, with_answers=False)
+    assert [one.id for one in file.questions] == ["a", "b", "c", "d"]
+    assert file.questions[0] == Question("a", "What?", "A hill.", (), title="Article 1",
+                                         is_labelled=False)  # fmt: skip
+    assert not any(one.answers or one.is_labelled for one in file.questions)
+
+
+def test_parquet_without_answers_can_be_asked(tmp_path: Path) -> None:
+    rows = [{"id": "a", "context": "A hill.", "question": "What?"}]
+    parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    (one,) = read_questions(tmp_path / "a.parquet", with_answers=False).questions
+    assert (one.id, one.is_labelled) == ("a", False)
+    with pytest.raises(DataError, match="row 1: no `answers`"):
+        read_questions(tmp_path / "a.parquet")
+
+
+def test_the_layout_is_told_from_other_json(tmp_path: Path) -> None:
+    assert is_squad_layout(write(tmp_path / "a.json", GOOD))
+    for content in ([{"text": "x"}], {"data": [1]}, {"data": {}}, {"text": "x"}, 3):
+        assert not is_squad_layout(write(tmp_path / "b.json", content))
+    assert not is_squad_layout(write(tmp_path / "a.tsv", GOOD))
+    assert not is_squad_layout(tmp_path / "missing.json")
 
 
 def test_the_hubs_parquet_gives_the_same_questions(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def section(run: Run) -> Section | None:
 
 
 def marked(context: str, gold: tuple[int, int] | None, ours: tuple[int, int] | None) -> str:
-    """A passage with both answers marked, cut where they are far away.
+    """A passage with both answers marked, cut where they are far away; whole where none is.
 
     Args:
         context: The passage.
@@ -69,7 +69,7 @@ def marked(context: str, gold: tuple[int, int] | None, ours: tuple[int, int] | N
     spans = {"gold": gold, "ours": ours}
     places = {place for span in spans.values() if span for place in span}
     begin = max(0, min(places, default=0) - _AROUND)
-    end = min(len(context), max(places, default=0) + _AROUND)
+    end = min(len(context), max(places, default=len(context)) + _AROUND)
     bounds = sorted(places | {begin, end})
     parts = ["[...] " if begin else ""]
     for start, stop in zip(bounds, bounds[1:], strict=False):

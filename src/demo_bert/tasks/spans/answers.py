@@ -56,7 +56,7 @@ class Answer:
 
     Attributes:
         best: Up to 20 candidates with different texts, the best first; "" among them only where no
-            answer is possible.
+            answer is possible, or nothing else was found.
         null_odds: Score of no answer less that of the best text; above the threshold the answer
             is none.
     """
@@ -148,6 +148,7 @@ def answer_of(
             found.append(Candidate(text, start, end, *map(float, pairs[place])))
     if is_none_due:
         found.append(none)
+    found = found or [Candidate("", 0, 0, 0.0, 0.0)]  # as published: a list is never empty
     best = _with_probabilities(found)
     told = next((each for each in best if each.text), Candidate("", 0, 0, 0.0, 0.0))
     return Answer(best, float(null[window]) - told.start_logit - told.end_logit)
@@ -210,8 +211,6 @@ def _whole_characters(context: str, end: int) -> int:
 
 def _with_probabilities(found: list[Candidate]) -> tuple[Candidate, ...]:
     """The same with the softmax of their scores."""
-    if not found:
-        return ()
     scores = [each.start_logit + each.end_logit for each in found]
     shares = [math.exp(score - max(scores)) for score in scores]
     total = sum(shares)

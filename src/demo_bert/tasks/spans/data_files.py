@@ -1,8 +1,8 @@
 """Which files are SQuAD's training and validation split, and what is in them.
 
-In a directory count files with `train`, `dev` or `validation` in their names (`train-v1.1.json`,
-the hub's Parquet); where there are files of both versions, those of the task's. A named file
-without such a word is one to train on. Standard library alone at import.
+In a directory count files with `train`, `dev`, `validation`, `valid` or `val` in their names
+(`train-v1.1.json`, the hub's Parquet); where a split has files of both versions, those of the
+task's. A named file without such a word is one to train on. Standard library alone at import.
 """
 
 import re
@@ -13,9 +13,10 @@ from pathlib import Path
 from demo_bert.data.split_files import check_paths, entries, listed, nothing_known
 from demo_bert.errors import DataError
 from demo_bert.seeds import derive
-from demo_bert.tasks.spans.questions import PACKED, Question, QuestionFile, read_questions
+from demo_bert.tasks.spans.questions import Question, QuestionFile, read_questions, unpacked_name
 
-_SPLITS = {"train": "train", "dev": "validation", "validation": "validation", "val": "validation"}
+_SPLITS = {"train": "train", **dict.fromkeys(("dev", "validation", "valid", "val"), "validation")}
+_TEST = "test"
 _PLACES = (".", "squad", "squad_v2", "plain_text", "data")
 _HELD_OUT_SHARE = 10  # one passage in this many
 
@@ -51,17 +52,18 @@ def read_span_data(paths: Sequence[Path], *, is_v2: bool, training: bool) -> Spa
             stands for two questions of a split.
     """
     found = find_files(paths, is_v2=is_v2, training=training)
-    splits: dict[str, list[Question]] = {}
     notes = [f"read: {listed(sum(found.values(), []))}"]
-    for split, files in found.items():
-        read = [read_questions(path) for path in files]
-        _check_version(read, is_v2=is_v2)
-        notes += [note for file in read for note in file.notes]
-        splits[split] = _joined(read, notes)
+    read = {split: [read_questions(path) for path in files] for split, files in found.items()}
+    _check_version(sum(read.values(), []), is_v2=is_v2)
+    splits: dict[str, list[Question]] = {}
+    for split, of_split in read.items():
+        notes += [note for file in of_split for note in file.notes]
+        splits[split] = _joined(of_split, notes)
     if training:
         if "validation" not in splits:
             splits = _held_out(splits["train"], paths)
             notes.append("no validation file: a tenth of the passages is held out")
+        notes += _note_of_known(splits)
         kept = [one for one in splits["train"] if one.start >= 0 or not one.answers]
         if len(kept) < len(splits["train"]):
             notes.append(f"{len(splits['train']) - len(kept)} questions have no answer to learn")
@@ -81,8 +83,8 @@ def find_files(paths: Sequence[Path], *, is_v2: bool, training: bool) -> dict[st
         "train" and "validation", as far as they are there and wanted.
 
     Raises:
-        DataError: A path is missing or named twice, a directory has nothing known, or there is
-            nothing to train on, or to score.
+        DataError: A path is missing or named twice, a directory has nothing known, a test file is
+            named beside others, or there is nothing to train on, or to score.
     """
     check_paths(paths)
     found: dict[str, list[Path]] = {"train": [], "validation": []}
@@ -91,7 +93,7 @@ def find_files(paths: Sequence[Path], *, is_v2: bool, training: bool) -> dict[st
             for split, files in _in_directory(path, is_v2=is_v2).items():
                 found[split] += files
         else:
-            found[_split_of(path) or "train"].append(path)
+            found[_split_of_named_file(path, num_named=len(paths))].append(path)
     if len(paths) == 1 and not paths[0].is_dir():
         return {"train" if training else "validation": list(paths)}
     if not training:
@@ -107,28 +109,43 @@ def find_files(paths: Sequence[Path], *, is_v2: bool, training: bool) -> dict[st
 
 def _in_directory(directory: Path, *, is_v2: bool) -> dict[str, list[Path]]:
     for place in (directory / name for name in _PLACES):
-        files = [path for path in entries(place) if _is_known(path)] if place.is_dir() else []
-        of_version = {path for path in files if _version_of(path) in (None, 2 if is_v2 else 1)}
         splits: dict[str, list[Path]] = {}
-        for path in files:
+        for path in entries(place) if place.is_dir() else ():
             split = _split_of(path)
-            if split and (path in of_version or not of_version):
+            if split not in (None, _TEST) and _is_known(path):
                 splits.setdefault(split, []).append(path)
         if splits:
-            return splits
+            return {split: _of_version(files, is_v2=is_v2) for split, files in splits.items()}
     raise nothing_known(directory, looked_for="train*.json, dev*.json, validation*.json")
 
 
+def _of_version(files: list[Path], *, is_v2: bool) -> list[Path]:
+    """The files of a split that are of the version by their names; all, where none is."""
+    return [file for file in files if _version_of(file) in (None, 2 if is_v2 else 1)] or files
+
+
 def _is_known(path: Path) -> bool:
-    name = path.name.lower()
-    for ending in PACKED:
-        name = name.removesuffix(ending)
-    return name.endswith((".json", ".parquet")) and path.is_file()
+    return unpacked_name(path).endswith((".json", ".parquet")) and path.is_file()
 
 
 def _split_of(path: Path) -> str | None:
+    """The split that a file's name says, "test" too."""
     words = re.split(r"[^a-z]+", path.name.lower())
-    return next((_SPLITS[word] for word in words if word in _SPLITS), None)
+    known = next((_SPLITS[word] for word in words if word in _SPLITS), None)
+    return known or (_TEST if _TEST in words else None)
+
+
+def _split_of_named_file(path: Path, *, num_named: int) -> str:
+    """The split of a file that the user named; without a word for it, "train"."""
+    split = _split_of(path) or "train"
+    if split != _TEST:
+        return split
+    if num_named == 1:
+        return "train"
+    raise DataError(
+        f"{path}: a test file, by its name; it is neither trained on nor does it validate; leave it"
+        " out and score it with evaluate, or give it another name"
+    )
 
 
 def _version_of(path: Path) -> int | None:
@@ -169,6 +186,18 @@ def _joined(files: Sequence[QuestionFile], notes: list[str]) -> list[Question]:
     if num_repeated:
         notes.append(f"{num_repeated} questions stand in two files: read once")
     return list(found.values())
+
+
+def _note_of_known(splits: dict[str, list[Question]]) -> list[str]:
+    """Says where questions are scored that are trained on."""
+    trained = {(one.question, one.context) for one in splits["train"]}
+    known = sum((one.question, one.context) in trained for one in splits["validation"])
+    if not known:
+        return []
+    return [
+        f"{known:,} of the {len(splits['validation']):,} validation questions are trained on too:"
+        " their score says little about other texts"
+    ]
 
 
 def _held_out(questions: Sequence[Question], paths: Sequence[Path]) -> dict[str, list[Question]]:

@@ -79,12 +79,14 @@ class QuestionFile:
         return tuple(found)
 
 
-def read_questions(path: Path) -> QuestionFile:
+def read_questions(path: Path, *, with_answers: bool = True) -> QuestionFile:
     """Reads a file.
 
     Args:
         path: JSON in the official layout (also packed, `.gz` or `.xz`), or Parquet with the hub's
             columns id, title, context, question, answers.
+        with_answers: False where the questions are to be answered, not scored: then answers may be
+            missing, and are not looked at.
 
     Returns:
         Its questions.
@@ -95,10 +97,10 @@ def read_questions(path: Path) -> QuestionFile:
             one answer in twenty does not stand at its answer_start.
     """
     if path.suffix.lower() == ".parquet":
-        articles = _articles_of_parquet(path)
+        articles = _articles_of_parquet(path, with_answers=with_answers)
     else:
         articles = _list(_parsed(path), "data", place=f"{path}")
-    file = _Reader(path).read(articles)
+    file = _Reader(path, with_answers=with_answers).read(articles)
     if file.num_misplaced > _MOST_MISPLACED * max(1, file.num_answers):
         raise DataError(
             f"{path}: {file.num_misplaced:,} of {file.num_answers:,} answers do not stand at their"
@@ -107,11 +109,49 @@ def read_questions(path: Path) -> QuestionFile:
     return file
 
 
+def unpacked_name(path: Path) -> str:
+    """A file's name in lower case, without the ending that says how it is packed.
+
+    Args:
+        path: Any path.
+
+    Returns:
+        The name.
+
+    Example:
+        >>> unpacked_name(Path("Dev.json.gz"))
+        'dev.json'
+    """
+    name = path.name.lower()
+    return next((name.removesuffix(end) for end in PACKED if name.endswith(end)), name)
+
+
+def is_squad_layout(path: Path) -> bool:
+    """Whether a file is JSON in the official layout, as far as its outermost part tells.
+
+    Args:
+        path: Any file.
+
+    Returns:
+        False too for what cannot be read, and for files that are not called JSON.
+    """
+    if not unpacked_name(path).endswith(".json"):
+        return False
+    try:
+        content = _parsed(path)
+    except DataError:
+        return False
+    articles = content.get("data") if isinstance(content, dict) else None
+    return isinstance(articles, list) and all(
+        isinstance(article, dict) and "paragraphs" in article for article in articles[:1]
+    )
+
+
 class _Reader:
     """Reads the articles of one file."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, with_answers: bool) -> None:
+        self.path, self.with_answers = path, with_answers
         self.questions: dict[str, Question] = {}
         self.num_answers = self.num_misplaced = self.num_repeated = 0
         self.is_v2 = False
@@ -158,8 +198,10 @@ class _Reader:
             self.num_repeated += 1
 
     def _question(self, qa: Any, context: str, *, title: str, place: str) -> Question:
-        answers = _list(qa, "answers", place=place)
         name, text = _text(qa, "id", place=place), _text(qa, "question", place=place)
+        if not self.with_answers:
+            return Question(name, text, context, (), title=title, is_labelled=False)
+        answers = _list(qa, "answers", place=place)
         is_impossible = qa.get("is_impossible")
         if not isinstance(is_impossible, bool | None):
             raise _wrong(place, "is_impossible", "true or false", is_impossible)
@@ -204,7 +246,7 @@ def _parsed(path: Path) -> Any:
         raise DataError(f"{path}: not the SQuAD layout ({reason})") from error
 
 
-def _articles_of_parquet(path: Path) -> list[Any]:
+def _articles_of_parquet(path: Path, *, with_answers: bool) -> list[Any]:
     """The rows of a Parquet file in the shape of the JSON, a paragraph for each run of rows."""
     from pyarrow import ArrowException, parquet
 
@@ -215,24 +257,22 @@ def _articles_of_parquet(path: Path) -> list[Any]:
         raise DataError(f"{path}: cannot be read ({reason_of(error)})") from error
     return [
         {"title": title, "paragraphs": [{"context": context, "qas": qas}]}
-        for title, context, qas in _runs(rows, path)
+        for title, context, qas in _runs(rows, path, with_answers=with_answers)
     ]
 
 
-def _runs(rows: list[dict[str, Any]], path: Path) -> Iterator[tuple[Any, Any, list[Any]]]:
-    wanted = ("id", "context", "question", "answers")
+def _runs(
+    rows: list[dict[str, Any]], path: Path, *, with_answers: bool
+) -> Iterator[tuple[Any, Any, list[Any]]]:
+    wanted = ("id", "context", "question", *(["answers"] if with_answers else []))
     last: tuple[Any, Any, list[Any]] | None = None
     for number, row in enumerate(rows, start=1):
         place = f"{path}: row {number}"
         if lacking := [name for name in wanted if row.get(name) is None]:
             raise DataError(f"{place}: no `{lacking[0]}`; columns are {', '.join(wanted)}")
-        texts = _list(row["answers"], "text", place=place)
-        starts = _list(row["answers"], "answer_start", place=place)
-        if len(texts) != len(starts):
-            raise DataError(f"{place}: {len(texts)} answers and {len(starts)} answer_starts")
-        pairs = zip(texts, starts, strict=True)
-        answers = [{"text": text, "answer_start": start} for text, start in pairs]
-        qa = {"id": row["id"], "question": row["question"], "answers": answers}
+        qa = {"id": row["id"], "question": row["question"]}
+        if with_answers:
+            qa["answers"] = _answers_of_row(row, place)
         if last is None or row["context"] != last[1]:
             if last is not None:
                 yield last
@@ -240,6 +280,15 @@ def _runs(rows: list[dict[str, Any]], path: Path) -> Iterator[tuple[Any, Any, li
         last[2].append(qa)
     if last is not None:
         yield last
+
+
+def _answers_of_row(row: dict[str, Any], place: str) -> list[dict[str, Any]]:
+    texts = _list(row["answers"], "text", place=place)
+    starts = _list(row["answers"], "answer_start", place=place)
+    if len(texts) != len(starts):
+        raise DataError(f"{place}: {len(texts)} answers and {len(starts)} answer_starts")
+    pairs = zip(texts, starts, strict=True)
+    return [{"text": text, "answer_start": start} for text, start in pairs]
 
 
 def _list(owner: Any, name: str, *, place: str) -> list[Any]:

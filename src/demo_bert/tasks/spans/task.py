@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from demo_bert.data.tables import file_facts
-from demo_bert.errors import NetworkError, UnreachableError
+from demo_bert.errors import NetworkError, UnreachableError, UsageError
 from demo_bert.hub.sources import HubSource
 from demo_bert.tasks.spans.answers import NUM_BEST, Answer, WindowLogits, answer_of
 from demo_bert.tasks.spans.data_files import read_span_data
@@ -62,6 +62,11 @@ class SpanTask:
 
     def load(self, request: DataRequest, announce: Callable[[str], None]) -> TaskData:
         """See `Task.load`: the named paths, else the hub or its cache, else the embedded sample."""
+        if request.columns:
+            raise UsageError(
+                f"--columns: {self.name} reads id, question, context and answers by these names;"
+                " leave it out"
+            )
         if request.sample:
             return self._sample(request, announce, reason="--sample was given")
         if request.paths:
