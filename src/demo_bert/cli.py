@@ -63,7 +63,8 @@ def main(argv: Sequence[str], *, prepare_environment: Callable[[], None] | None 
         return code
     except DemoBertError as error:
         if isinstance(error, StopRequested):
-            _say(f"demo_bert: {error}")
+            if _is_first():  # all workers stop, and for the same reason
+                _say(f"demo_bert: {error}")
         else:
             _say(f"demo_bert: error: {error}", most=_MOST_CHARACTERS)
         return error.exit_code
@@ -139,8 +140,13 @@ def _warn(command: str, settings: "Settings", origins: "Mapping[str, Origin]") -
     from demo_bert.settings.recorded import values_of
 
     warning = environment_warning(command, values_of(settings), origins, environ=os.environ)
-    if warning and import_module("demo_bert.launchers").place().is_first:
+    if warning and _is_first():
         _say(f"demo_bert: warning: {warning}")
+
+
+def _is_first() -> bool:
+    """Whether this process is the first of several workers, or alone."""
+    return bool(import_module("demo_bert.launchers").place().is_first)
 
 
 def _help(command: str | None) -> str:

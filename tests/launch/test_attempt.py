@@ -122,7 +122,7 @@ def test_workers_that_wait_for_one_that_stopped_before_training_are_soon_ended(
     later = time.monotonic() + 6
     monkeypatch.setattr(attempts.time, "monotonic", lambda: later)
     assert trained.why_end() is None
-    assert "stopped before training began" in (asked.why_end() or "")
+    assert "some have stopped with nothing to save" in (asked.why_end() or "")
     assert asked.verdict(1, []) == Verdict(75)
 
 

@@ -144,7 +144,7 @@ class Attempt:
         if reason is None and since_failure_s > _AFTER_FAILURE_S:
             reason = "some of them failed"
         if reason is None and since_failure_s > _AFTER_EARLY_STOP_S and self._is_early_stop():
-            reason = "some stopped before training began, and the others wait for them"
+            reason = "some have stopped with nothing to save, and the others wait for them"
         if reason is None and self._heard and now - self._moved_at > self.timeout_s + _HANG_GRACE_S:
             reason = f"none has gone on for {self.timeout_s:.0f} s"
         self._torn_down = self._torn_down or reason is not None
