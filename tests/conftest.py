@@ -98,6 +98,15 @@ def program(root: Path, capsys: pytest.CaptureFixture[str]) -> Program:
 
 
 @pytest.fixture
+def finished(program: Program, root: Path) -> Path:
+    """A run that is done, 8 steps with a scoring after each epoch's end; made once."""
+    directory = root / "finished"
+    if not directory.exists():
+        assert program.run(directory, "-i", "8", "--global-batch-size", "10").code == 0
+    return directory
+
+
+@pytest.fixture
 def stop_at(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The run gets a SIGTERM during the step after one of these, and stops when that is done."""
     steps: list[int] = []
