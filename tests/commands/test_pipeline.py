@@ -160,6 +160,9 @@ def test_steps_are_fitted_to_the_time_once(
         (("--finetuning-schedule", "sawtooth"), "unknown schedule"),
         (("-s", "16", "64"), "phase 2.*8 to 32 tokens"),
         (("--text", "nowhere"), "no such file"),
+        (("--text", "empty"), "empty: holds no text files"),
+        (("--vocab", "nowhere"), "'nowhere': a size"),
+        (("--finetuning-max-seq-length", "64"), "fine-tuning: -s.* 64: the model takes at most 32"),
         (("--resume", "3"), "each stage counts its own steps"),
         (("--finetuning-columns", "text=no,label=label"), "no column"),
         (("--phases", "2"), "needs --init-checkpoint"),
@@ -168,8 +171,14 @@ def test_steps_are_fitted_to_the_time_once(
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_mistakes_of_every_stage_are_refused_before_the_first(
-    program: Pipeline, tmp_path: Path, options: tuple[str, ...], words: str
+    program: Pipeline,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    words: str,
 ) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
     outcome = program.run(tmp_path / "run", *SIZES, *options)
     assert outcome.code == 2, outcome.err
     assert "Traceback" not in outcome.err

@@ -86,11 +86,15 @@ def _run_pipeline(
         _LOG.info("%s: this pipeline is finished; --new makes another", directory.path)
     else:
         # Imported here, as torch comes with them: requests are heard by now.
-        from demo_bert.commands.pipeline_checks import check_finetuning, check_pretraining
+        from demo_bert.commands import pipeline_checks as checks
         from demo_bert.commands.pipeline_results import pipeline_record
 
-        check_pretraining(stages[-2], has_text=len(stages) > 2)
-        check_finetuning(stages[-1], trained=stages[-2].directory)
+        has_text = len(stages) > 2
+        if has_text and not stages[0].directory.exists():
+            checks.check_prepare(stages[0])
+        longest = checks.check_pretraining(stages[-2], has_text=has_text)
+        trained = stages[-2].directory
+        checks.check_finetuning(stages[-1], trained=trained, max_positions=longest)
         if values["dry_run"]:
             return _dry_run(stages)
         with directory.locked():

@@ -27,7 +27,8 @@ from demo_bert.model.vocabulary import (
 from demo_bert.settings import PrepareSettings
 
 _LOG = logging.getLogger(__name__)
-_TRAIN = "train"
+TRAIN = "train"
+"""As `--vocab` says it: a vocabulary of the text itself."""
 
 
 def inputs_of(settings: PrepareSettings) -> tuple[tuple[str, Path], ...]:
@@ -73,7 +74,7 @@ def recipe_of(settings: PrepareSettings) -> Recipe:
         NetworkError: A model's files could not be fetched.
     """
     inputs = inputs_of(settings)
-    if settings.vocab == _TRAIN:
+    if settings.vocab == TRAIN:
         vocabulary, case_rules, name = _trained(settings, inputs)
     else:
         vocabulary, case_rules, name = read_named_vocabulary(settings)
@@ -162,6 +163,6 @@ def _command(settings: PrepareSettings, inputs: tuple[tuple[str, Path], ...]) ->
 
 def _vocabulary_words(settings: PrepareSettings) -> list[str]:
     words = ["--vocab", settings.vocab] if settings.vocab is not None else []
-    if settings.vocab == _TRAIN:
+    if settings.vocab == TRAIN:
         words += ["--size", str(settings.size)]
     return [*words, "--cased"] if settings.cased else words
