@@ -82,6 +82,19 @@ def test_a_finished_store_is_opened_and_not_made_again(tmp_path: Path) -> None:
     assert (tmp_path / "store" / "manifest.json").stat().st_mtime_ns == before
 
 
+def test_a_source_that_has_grown_since_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    books = write_books(tmp_path / "books", 3)
+    wanted = recipe(("books", books))
+    make(tmp_path / "store", wanted)
+    make(tmp_path / "store", wanted)
+    assert "bytes now" not in caplog.text
+    (books / "book-more.txt").write_text(prose(99, 20), "utf-8")
+    make(tmp_path / "store", wanted)
+    assert "books has" in caplog.text and "another directory (-o) gets a new one" in caplog.text
+
+
 def test_what_a_kill_just_after_the_end_left_is_removed(tmp_path: Path) -> None:
     wanted = recipe(("books", write_books(tmp_path / "books", 3)))
     make(tmp_path / "store", wanted)

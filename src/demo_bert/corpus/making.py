@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from demo_bert.corpus import sources
 from demo_bert.corpus.assembly import PartOrigin, make_shard, noted_shard, shard_limits
 from demo_bert.corpus.crew import Crew
 from demo_bert.corpus.document import Piece, Tally
@@ -79,6 +80,7 @@ def make_store(
     if place.is_finished:
         store = _finished_before(path, recipe)
         if world is None or world.is_first:
+            _warn_of_changed_sources(path, recipe, store)
             place.tidy()
         return store
     making = _Making(place, recipe, num_workers, stop_reason, report, world or World())
@@ -290,3 +292,23 @@ def _finished_before(path: Path, recipe: Recipe) -> TokenStore:
             " another directory"
         )
     return store
+
+
+def _warn_of_changed_sources(path: Path, recipe: Recipe, store: TokenStore) -> None:
+    """Says which sources are of another size than when the store was made of them."""
+    for one, entry in zip(recipe.inputs, store.manifest["sources"], strict=True):
+        if one[0] == "hub":  # of a fixed commit
+            continue
+        try:
+            now = sum(piece.num_bytes for piece in sources.plan([one], tally=Counter()))
+        except DataError:  # gone since; the store does not need it
+            continue
+        if now != entry["bytes"]:
+            _LOG.warning(
+                "%s %s has %s bytes now, and had %s when the finished store in %s was made, which"
+                " stays as it is; another directory (-o) gets a new one",
+                *one,
+                f"{now:,}",
+                f"{entry['bytes']:,}",
+                path,
+            )
