@@ -4,7 +4,8 @@ r"""A finished pre-training run -> the weights of `tiny` that the package carrie
         --licence "Apache-2.0; trained on text under CC BY-SA 3.0 and in the public domain"
 
 Weights are rounded to float16; the vocabulary is the standard one, which the package has. RUN is a
-run directory of `pretraining -m tiny`. The card (README.md) has the data, the command without
+run directory of `pretraining -m tiny`; one that went on from another's (`--init-checkpoint`) needs
+that one's directory too (`--before`). The card (README.md) has the data, the command without
 paths, the held-out curve, the scores and the licence, all read from the run.
 """
 
@@ -26,16 +27,21 @@ from demo_bert.report.wording import duration
 
 DESTINATION = Path(__file__).parents[1] / "src" / "demo_bert" / "model" / "tiny"
 MOST_BYTES = 10_000_000
-_PATHS = {"--dataset-path": "STORE", "-o": None, "--output-dir": None}
+_PATHS = {
+    "--dataset-path": "STORE",
+    "--init-checkpoint": "BEFORE",
+    "-o": None,
+    "--output-dir": None,
+}
 _ROWS_OF_A_PHASE = 10
 
 
 def main() -> None:
     """Writes the directory."""
     options = _options()
-    record = json.loads((options.run / "run.json").read_text("utf-8"))
-    results = json.loads((options.run / "results.json").read_text("utf-8"))
-    _check(options.run, results)
+    record, results = _checked(options.run)
+    assert (options.before is None) == (results["init_checkpoint"] == "random"), "--before?"
+    history = [_line(*_checked(options.before))] if options.before else []
     tensors = _rounded(safetensors.torch.load_file(options.run / "model" / "model.safetensors"))
     options.output.mkdir(parents=True, exist_ok=True)
     safetensors.torch.save_file(tensors, options.output / "model.safetensors", {"format": "pt"})
@@ -47,15 +53,18 @@ def main() -> None:
     evaluations = [
         e for e in read_events(options.run / "events.jsonl") if e["event"] == "evaluation"
     ]
-    card = _card(record, results, evaluations, data=options.data, licence=options.licence)
+    history.append(_line(record, results))
+    card = _card(record, results, evaluations, history, options.data, options.licence)
     (options.output / "README.md").write_text(card, "utf-8")
     total = sum(path.stat().st_size for path in options.output.iterdir())
     assert total <= MOST_BYTES, f"{total} bytes are more than {MOST_BYTES}"
     print(f"{options.output}: {total / 1e6:.2f} MB")
 
 
-def _check(run: Path, results: Mapping[str, Any]) -> None:
-    """Refuses what is no finished pre-training of `tiny` with the standard vocabulary."""
+def _checked(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Record and results of a finished pre-training of `tiny` with the standard vocabulary."""
+    record = json.loads((run / "run.json").read_text("utf-8"))
+    results = json.loads((run / "results.json").read_text("utf-8"))
     facts = (results["status"], results["command"])
     assert facts == ("complete", "pretraining"), f"{run}: {' '.join(facts)}"
     config = json.loads((run / "model" / "config.json").read_text("utf-8"))
@@ -63,6 +72,7 @@ def _check(run: Path, results: Mapping[str, Any]) -> None:
     assert not other, f"{run}: not of size tiny: {other}"
     own = read_vocabulary(run / "model" / "vocab.txt")
     assert own == read_vocabulary(STANDARD_VOCABULARY), f"{run}: another vocabulary"
+    return record, results
 
 
 def _rounded(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -80,7 +90,7 @@ def _card(
     record: Mapping[str, Any],
     results: Mapping[str, Any],
     evaluations: Sequence[Mapping[str, Any]],
-    *,
+    history: Sequence[str],
     data: str,
     licence: str,
 ) -> str:
@@ -95,14 +105,11 @@ def _card(
         " nowhere; the log and the results say so. It is not Google's model.",
         "",
         f"- Data: {data} ({counts}).",
-        f"- Command: `demo_bert {_command(record['argv'])}`{_changed(record)}",
+        *history,
         f"- Versions: {', '.join(f'{k} {v}' for k, v in record['versions'].items())}.",
-        f"- Seed {results['seed']}, {results['steps']:,} steps, {results['epochs']:.3g} epochs over"
-        f" the data, {duration(results['wall_s'])} on {_hardware(record['hardware'])}, shared with"
-        " other work.",
         f"- Licence: {licence}.",
         "",
-        "Held-out scores after each phase:",
+        "Held-out scores after each phase of the last command:",
         "",
         *_table(_phases(results["metrics"]["phases"])),
         "",
@@ -114,6 +121,16 @@ def _card(
         "",
     ]
     return "\n".join(lines)
+
+
+def _line(record: Mapping[str, Any], results: Mapping[str, Any]) -> str:
+    """A run in a line of the card."""
+    return (
+        f"- Command: `demo_bert {_command(record['argv'])}`{_changed(record)} Seed"
+        f" {results['seed']}, {results['steps']:,} steps, {results['epochs']:.3g} epochs over the"
+        f" data, {duration(results['wall_s'])} on {_hardware(record['hardware'])}, shared with"
+        " other work."
+    )
 
 
 def _changed(record: Mapping[str, Any]) -> str:
@@ -185,6 +202,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("run", type=Path)
     parser.add_argument("--data", required=True, help="what was trained on, for the card")
     parser.add_argument("--licence", required=True)
+    parser.add_argument("--before", type=Path, help="the run whose weights this one started from")
     parser.add_argument("--output", type=Path, default=DESTINATION)
     return parser.parse_args()
 

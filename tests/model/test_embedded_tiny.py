@@ -46,6 +46,7 @@ def run_of_tiny(directory: Path) -> PreTrainer:
         "results.json": {
             "status": "complete",
             "command": "pretraining",
+            "init_checkpoint": "random",
             "seed": 42,
             "steps": 20,
             "epochs": 0.5,
@@ -72,18 +73,39 @@ def run_of_tiny(directory: Path) -> PreTrainer:
     return model
 
 
-def test_a_run_of_tiny_is_packed_and_found_where_nobody_can_be_reached(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = run_of_tiny(tmp_path / "run")
+def pack(run: Path, place: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> None:
+    """Runs the script."""
     spec = importlib.util.spec_from_file_location("make_embedded_tiny", SCRIPT)
     assert spec is not None and spec.loader is not None
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    place = tmp_path / "package" / "tiny"
-    options = ["--data", "drawn numbers", "--licence", "Apache-2.0", "--output", str(place)]
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), str(tmp_path / "run"), *options])
+    options = ["--data", "drawn numbers", "--licence", "Apache-2.0", "--output", str(place), *more]
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), str(run), *options])
     script.main()
+
+
+def test_the_card_has_the_run_before_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("first", "second"):
+        run_of_tiny(tmp_path / name)
+    results = tmp_path / "second" / "results.json"
+    went_on = json.loads(results.read_text("utf-8")) | {"init_checkpoint": "/a/first", "steps": 40}
+    results.write_text(json.dumps(went_on), "utf-8")
+    place = tmp_path / "tiny"
+    with pytest.raises(AssertionError, match="--before"):
+        pack(tmp_path / "second", place, monkeypatch)
+    assert not place.exists()
+    pack(tmp_path / "second", place, monkeypatch, "--before", str(tmp_path / "first"))
+    lines = (place / "README.md").read_text("utf-8").splitlines()
+    first, second = (line for line in lines if line.startswith("- Command:"))
+    assert "20 steps" in first and "40 steps" in second and "/a/" not in first + second
+
+
+def test_a_run_of_tiny_is_packed_and_found_where_nobody_can_be_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = run_of_tiny(tmp_path / "run")
+    place = tmp_path / "package" / "tiny"
+    pack(tmp_path / "run", place, monkeypatch)
     assert sum(path.stat().st_size for path in place.iterdir()) < 10_000_000
     card = (place / "README.md").read_text("utf-8")
     assert "demo_bert pretraining -m tiny --dataset-path STORE`" in card
