@@ -1,12 +1,14 @@
 """The forecast: what it is made of, what it leaves alone, and micro-batches that do not fit."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from demo_bert.commands import forecast as module
 from demo_bert.commands.forecast import Load
+from demo_bert.distributed import World
 from demo_bert.hardware.cpu import CpuBackend
 from small_run import NUM_TRAIN, Outcome, Program, events, losses, read_json, weights
 
@@ -24,7 +26,8 @@ def load(**changes: Any) -> Load:
         "micro_batch_size": 8,
         "max_seq_length": 24,
         "tokens": 100.0,
-        "most_tokens": 120,
+        "most_activations": 120.0,
+        "example_activations": 24.0,
         "flops": 1e6,
         "evaluation_flops": 0.0,
         "num_saves": 1,
@@ -104,6 +107,25 @@ def test_where_passes_take_long_there_are_few_of_them_and_their_sizes_lie_apart(
     assert sizes == [2, 2, 6, 6]
 
 
+def test_memory_follows_what_examples_keep_and_has_what_scoring_takes() -> None:
+    worker: Any = SimpleNamespace(world=World(), backend=CpuBackend())
+    readings = [
+        module.Reading(kept, 1.0, 1.0, 1.0, 500_000_000 + 2 * int(kept)) for kept in (1e6, 5e6)
+    ]
+
+    def memory(**changes: Any) -> int:
+        scale, found = module._memory(worker, load(**changes), readings, weights=1000)
+        assert scale == pytest.approx(2.0)
+        assert found is not None
+        return found
+
+    base = memory(most_activations=10e6)
+    assert base > 520_000_000
+    assert memory(most_activations=30e6) - base == 40_000_000
+    assert memory(most_activations=10e6, scoring_bytes=7_000_000) - base == 7_000_000
+    assert memory(most_activations=10e6, max_seq_length=384) > base
+
+
 def with_memory(monkeypatch: pytest.MonkeyPatch, most_tokens: int) -> None:
     """A machine in which a micro-step of so many tokens has room, and no more."""
 
@@ -111,7 +133,8 @@ def with_memory(monkeypatch: pytest.MonkeyPatch, most_tokens: int) -> None:
         return [module.Reading(12, 1e3, 1e-4, 1e-3, 1_012_000)]
 
     def memory(worker: Any, load: Load, readings: Any, *, weights: int) -> tuple[float, int]:
-        return 1000.0, 1_000_000 + 1000 * load.most_tokens
+        scale = 1000 * load.tokens / load.most_activations
+        return scale, int(1_000_000 + 1000 * load.tokens)
 
     monkeypatch.setattr(module, "_probe", probe)
     monkeypatch.setattr(module, "_memory", memory)

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from demo_bert.model.bert import BertConfig
-from demo_bert.model.memory import training_bytes
+from demo_bert.model.memory import activation_bytes, training_bytes
 from small_run import ENVIRONMENT
 
 SHAPE = BertConfig(
@@ -50,3 +50,10 @@ def test_more_of_anything_needs_more() -> None:
     small = training_bytes(SHAPE, batch_size=1, max_seq_length=16)
     assert small < training_bytes(SHAPE, batch_size=2, max_seq_length=16)
     assert small < training_bytes(SHAPE, batch_size=1, max_seq_length=32)
+
+
+def test_one_long_example_keeps_more_than_two_of_half_its_length() -> None:
+    half, whole = activation_bytes(SHAPE, [192, 384])
+    assert 2 * half < whole < 4 * half
+    more = training_bytes(SHAPE, batch_size=3, max_seq_length=384)
+    assert more - training_bytes(SHAPE, batch_size=2, max_seq_length=384) == whole

@@ -19,9 +19,11 @@ from torch import Tensor, nn
 
 from demo_bert.checkpoint import BYTES_PER_WEIGHT
 from demo_bert.commands.exchange_outlook import RunLink, exchange_of, link_of
+from demo_bert.commands.starting_weights import StartingWeights
 from demo_bert.data.packing import Batch
 from demo_bert.distributed import SumSpeed, World
 from demo_bert.hardware import Backend, Dtype
+from demo_bert.model.memory import activation_bytes
 from demo_bert.optim import make_optimizer
 from demo_bert.settings import TrainingSettings
 
@@ -35,7 +37,8 @@ _COPIED_BYTES_PER_S = 1.5e9
 _WRITTEN_BYTES_PER_S = 0.3e9
 _END_S = 0.5  # the page, the results
 _STEP_S = 0.0015  # events, the loader
-_LATER_BYTES = 40 << 20  # the writer of TensorBoard's files, pages and the like
+_LATER_BYTES = 15 << 20  # the writer of TensorBoard's files, pages and the like
+_EACH_LENGTH_BYTES = 200_000  # kernels kept of lengths that come later, and the holes between them
 _USABLE_FRACTION = 0.95
 
 SCALED_TO = (8, 64, 1024)
@@ -53,10 +56,13 @@ class Load:
         micro_batch_size: Examples of a micro-step.
         max_seq_length: Longest example in tokens.
         tokens: Of a micro-step, on average.
-        most_tokens: Of a micro-step, at most.
+        most_activations: What a micro-step keeps for its backward pass, at most, by
+            `model.memory.activation_bytes`; probes measure what of that is true.
+        example_activations: The same of the longest example.
         flops: Operations of a micro-step's forward pass, on average.
         evaluation_flops: Of all evaluations together.
         num_saves: Checkpoints by steps and ends of epochs.
+        scoring_bytes: What scoring an evaluation takes on the host, beside the outputs.
         epochs: Passes over the data.
         measured_step_s: Seconds of a step, where steps of the run's own were timed already.
         measured_evaluations_s: Of all evaluations, timed with them.
@@ -68,10 +74,12 @@ class Load:
     micro_batch_size: int
     max_seq_length: int
     tokens: float
-    most_tokens: int
+    most_activations: float
+    example_activations: float
     flops: float
     evaluation_flops: float
     num_saves: int
+    scoring_bytes: int = 0
     epochs: float = 0.0
     measured_step_s: float | None = None
     measured_evaluations_s: float | None = None
@@ -94,6 +102,7 @@ class Probed(Protocol):
     backend: Backend
     world: World
     dtype: Dtype
+    start: StartingWeights
 
     def loads(self, first_step: int) -> tuple[Load, ...]:
         """The work from a step on, one for each phase."""
@@ -113,14 +122,14 @@ class Reading:
     """One probe: so much work took so much.
 
     Attributes:
-        tokens: Of the batch.
+        activations: Of the batch, by `model.memory.activation_bytes`.
         flops: Operations of the forward pass.
         forward_s: Seconds of the forward pass.
         seconds: Of both passes.
         peak_bytes: Memory at most, of the whole process or device; None where unknown.
     """
 
-    tokens: int
+    activations: float
     flops: float
     forward_s: float
     seconds: float
@@ -138,7 +147,7 @@ class Part:
         evaluations_s: Of all evaluations.
         saves_s: That training waits for checkpoints.
         memory_bytes: At most; None where unknown.
-        bytes_per_token: Of a micro-step.
+        activation_scale: Bytes in truth of each that `model.memory.activation_bytes` counts.
         fitting: Examples of a micro-step that fit in memory; None where unknown.
         communication_s: In `step_s`, waiting for sums over workers; 0 with one worker.
         scaling: Number of workers -> seconds of a step, the same work divided among them.
@@ -150,7 +159,7 @@ class Part:
     evaluations_s: float
     saves_s: float
     memory_bytes: int | None
-    bytes_per_token: float
+    activation_scale: float
     fitting: int | None
     communication_s: float = 0.0
     scaling: Mapping[int, float] = field(default_factory=dict)
@@ -274,7 +283,7 @@ def _part(
     readings = _probe(worker, load)
     last = readings[-1]
     each = _line([reading.flops for reading in readings], [r.seconds for r in readings])
-    per_token, memory = _memory(worker, load, readings, weights=weights)
+    scale, memory = _memory(worker, load, readings, weights=weights)
     micro_step_s = each(load.flops)
     exchanged = partial(
         exchange_of(worker.model, worker.settings).step,
@@ -292,8 +301,8 @@ def _part(
         evaluations_s=load.measured_evaluations_s or scored_s,
         saves_s=load.num_saves * BYTES_PER_WEIGHT * weights / _COPIED_BYTES_PER_S,
         memory_bytes=None if memory is None else max(before, memory),
-        bytes_per_token=per_token,
-        fitting=_fitting(load, memory, per_token=per_token, available=available),
+        activation_scale=scale,
+        fitting=_fitting(load, memory, scale=scale, available=available),
         communication_s=step.waited_s,
         scaling={
             count: exchanged(num_workers=count, link=link.between_hosts).step_s
@@ -302,14 +311,12 @@ def _part(
     )
 
 
-def _fitting(
-    load: Load, memory: int | None, *, per_token: float, available: int | None
-) -> int | None:
+def _fitting(load: Load, memory: int | None, *, scale: float, available: int | None) -> int | None:
     """Examples of a micro-step that fit in memory; None where unknown."""
-    if memory is None or available is None or per_token <= 0:
+    if memory is None or available is None or scale <= 0:
         return None
-    rest = available - (memory - per_token * load.most_tokens)
-    return max(0, int(rest / (per_token * load.max_seq_length)))
+    rest = available - (memory - scale * load.most_activations)
+    return max(0, int(rest / (scale * load.example_activations)))
 
 
 def halved_to_fit(forecast: Forecast) -> dict[str, int]:
@@ -327,11 +334,11 @@ def halved_to_fit(forecast: Forecast) -> dict[str, int]:
         memory, size = part.memory_bytes, part.load.micro_batch_size
         if memory is None or forecast.free_bytes is None:
             continue
-        tokens = float(part.load.most_tokens)
+        kept = part.activation_scale * part.load.most_activations
         while memory > forecast.free_bytes and size > 1:
             half = -(-size // 2)
-            memory -= int(part.bytes_per_token * tokens * (1 - half / size))
-            tokens, size = tokens * half / size, half
+            memory -= int(kept * (1 - half / size))
+            kept, size = kept * half / size, half
         if size != part.load.micro_batch_size:
             found[part.load.name] = size
     return found
@@ -382,27 +389,31 @@ def _pass(worker: Probed, load: Load, size: int) -> Reading:
     backend.synchronize()
     seconds = time.perf_counter() - started
     del gradients
-    return Reading(batch.num_tokens, flops, forward_s, seconds, backend.peak_memory_bytes())
+    lengths = batch.cu_seqlens.diff().numpy()
+    kept = float(activation_bytes(worker.start.config, lengths).sum())
+    return Reading(kept, flops, forward_s, seconds, backend.peak_memory_bytes())
 
 
 def _memory(
     worker: Probed, load: Load, readings: Sequence[Reading], *, weights: int
 ) -> tuple[float, int | None]:
-    """Bytes of a token, and of the run at most."""
+    """Bytes in truth of each that activations are counted by, and of the run at most."""
     peaks = [reading.peak_bytes for reading in readings]
     known = [float(peak) for peak in peaks if peak is not None]
     if len(known) < len(readings):
         return 0.0, None
     last = readings[-1]
-    line = _line([reading.tokens for reading in readings], known)
-    memory = line(load.most_tokens) if len(known) > 1 else known[0] * load.most_tokens / last.tokens
-    per_token = max(0.0, line(1.0) - line(0.0)) if len(known) > 1 else 0.0
+    line = _line([reading.activations for reading in readings], known)
+    most = load.most_activations
+    memory = line(most) if len(known) > 1 else known[0] * most / last.activations
+    scale = max(0.0, line(1.0) - line(0.0)) if len(known) > 1 else 0.0
     if load.micro_steps(worker.world.world_size) > 1 or worker.world.world_size > 1:
         memory += _GRADIENT_BYTES * weights  # they stay from one micro-step to the next
     if worker.backend.name == "cpu":
         # Moments that no page has been touched of yet, and a checkpoint that is being saved.
         memory += (_MOMENT_BYTES + BYTES_PER_WEIGHT) * weights + _LATER_BYTES
-    return per_token, int(memory)
+        memory += _EACH_LENGTH_BYTES * load.max_seq_length + load.scoring_bytes
+    return scale, int(memory)
 
 
 def _update_s_per_weight(worker: Probed) -> float:

@@ -10,6 +10,7 @@ from demo_bert.commands.forecast import Load
 from demo_bert.data.order import rows_at
 from demo_bert.data.packing import Batch, pack
 from demo_bert.model.flops import pretraining_flops
+from demo_bert.model.memory import activation_bytes
 
 if TYPE_CHECKING:
     from demo_bert.commands.pretrain_worker import PretrainWorker
@@ -37,6 +38,7 @@ def fine_tuning_load(worker: "Worker", first_step: int) -> Load:
     rows = rows_at(first_step * batch, counted * batch, num_rows=len(lengths), seed=settings.seed)
     starts = (np.arange(counted)[:, None] * batch + np.arange(0, batch, micro)).reshape(-1)
     tokens = np.add.reduceat(lengths[rows], starts)
+    kept = np.add.reduceat(activation_bytes(worker.start.config, lengths[rows]), starts)
     labels = len(worker.data.labels)
     flops = worker.task.flops(worker.start.config, lengths[rows].tolist(), num_labels=labels)
     scored = [len(row.input_ids) for row in worker.validation_rows]
@@ -50,10 +52,12 @@ def fine_tuning_load(worker: "Worker", first_step: int) -> Load:
         micro_batch_size=micro,
         max_seq_length=plan.max_seq_length,
         tokens=float(tokens.mean()),
-        most_tokens=int(tokens.max()),
+        most_activations=float(kept.max()),
+        example_activations=_longest(worker, plan.max_seq_length),
         flops=flops / len(starts),
         evaluation_flops=float(evaluations * of_evaluation),
         num_saves=ends,
+        scoring_bytes=worker.task.scoring_bytes(len(worker.data.splits["validation"])),
         epochs=steps * batch / len(lengths),
     )
 
@@ -100,7 +104,8 @@ def pretraining_loads(
         masked = examples.num_masked(pairs)
         each = pretraining_flops(worker.start.config, pairs.num_tokens.tolist(), masked) / len(rows)
         micro = phase.micro_batch_size
-        tokens: np.ndarray = np.add.reduceat(pairs.num_tokens, np.arange(0, len(rows), micro))
+        each_kept = activation_bytes(worker.start.config, pairs.num_tokens)
+        kept: np.ndarray = np.add.reduceat(each_kept, np.arange(0, len(rows), micro))
         every = worker.settings.eval_every
         pace = worker.paces.get(phase.number)
         evaluations = times(every or Duration(steps=interval), steps)
@@ -112,7 +117,8 @@ def pretraining_loads(
                 micro_batch_size=micro,
                 max_seq_length=phase.max_seq_length,
                 tokens=float(pairs.num_tokens.mean() * micro),
-                most_tokens=max(int(tokens.max()), int(pairs.num_tokens.mean() * micro)),
+                most_activations=max(float(kept.max()), float(each_kept.mean() * micro)),
+                example_activations=_longest(worker, phase.max_seq_length),
                 flops=each * micro,
                 evaluation_flops=evaluations * count * each,
                 num_saves=1,
@@ -143,6 +149,11 @@ def pretraining_batch(worker: "PretrainWorker", load: Load, size: int) -> tuple[
     masked = examples.num_masked(pairs)
     flops = pretraining_flops(worker.start.config, pairs.num_tokens.tolist(), masked)
     return examples.batch(pairs), float(flops)
+
+
+def _longest(worker: "Worker | PretrainWorker", max_seq_length: int) -> float:
+    """What the backward pass needs of an example that is as long as allowed."""
+    return float(activation_bytes(worker.start.config, [max_seq_length])[0])
 
 
 def phase_of(load: Load) -> int:

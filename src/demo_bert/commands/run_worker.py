@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from demo_bert.checkpoint import Checkpoint
 from demo_bert.commands.forecast import Load
+from demo_bert.commands.starting_weights import StartingWeights
 from demo_bert.data.packing import Batch
 from demo_bert.distributed import World
 from demo_bert.hardware import Backend, Dtype
@@ -22,6 +23,7 @@ class RunWorker(Protocol):
     backend: Backend
     world: World
     dtype: Dtype
+    start: StartingWeights
     model: nn.Module
     step: int
     """Updates done since the run began."""

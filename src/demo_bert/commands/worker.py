@@ -293,6 +293,8 @@ class Worker:
         except EvaluationStopped:
             return False
         examples = self.data.splits["validation"]
+        if self.scores is not None:
+            self.scores = replace(self.scores, files={})  # as large as those that come now
         self.scores = self.task.score(
             examples, rows=self.validation_rows, labels=self.data.labels, logits=logits
         )

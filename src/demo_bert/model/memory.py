@@ -1,6 +1,9 @@
 """How much memory a worker's training takes, before anything is built."""
 
 import math
+from collections.abc import Sequence
+
+import numpy as np
 
 from demo_bert.model.bert import BertConfig
 from demo_bert.model.layout import encoder_shapes
@@ -27,7 +30,21 @@ def training_bytes(config: BertConfig, *, batch_size: int, max_seq_length: int) 
         Bytes.
     """
     weights = sum(math.prod(shape) for shape in encoder_shapes(config).values())
-    tokens = batch_size * max_seq_length
+    (each,) = activation_bytes(config, [max_seq_length]).tolist()
+    return _PROCESS + _EACH_WEIGHT * weights + batch_size * int(each)
+
+
+def activation_bytes(config: BertConfig, lengths: Sequence[int] | np.ndarray) -> np.ndarray:
+    """What the backward pass needs of each example, an upper bound on a CPU.
+
+    Args:
+        config: The encoder's shape.
+        lengths: Tokens of each example.
+
+    Returns:
+        (examples,) float64; their ratios are good on other devices too.
+    """
+    tokens = np.asarray(lengths, np.float64)
     activations = _EACH_ACTIVATION * tokens * config.hidden_size
-    scores = _EACH_SCORE * tokens * max_seq_length * config.num_attention_heads
-    return _PROCESS + _EACH_WEIGHT * weights + config.num_hidden_layers * (activations + scores)
+    scores = _EACH_SCORE * tokens**2 * config.num_attention_heads
+    return config.num_hidden_layers * (activations + scores)

@@ -124,6 +124,11 @@ class ClassificationTask:
 
         return classifier_flops(config, lengths, num_labels)
 
+    def scoring_bytes(self, num_examples: int) -> int:
+        """See `Task.scoring_bytes`."""
+        del num_examples
+        return 0
+
     def score(
         self,
         examples: Sequence[TextExample],

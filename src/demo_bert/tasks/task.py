@@ -256,6 +256,17 @@ class Task(Protocol):
         """
         ...
 
+    def scoring_bytes(self, num_examples: int) -> int:
+        """Memory that `score` takes at most, beside what it is given.
+
+        Args:
+            num_examples: How many are scored.
+
+        Returns:
+            Bytes, about; 0 where it is little.
+        """
+        ...
+
     def score(
         self,
         examples: Sequence[Any],

@@ -4,7 +4,7 @@ Shapes: T tokens of a batch, B rows of it, S longest row, W windows, N starts an
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, cast
 from demo_bert.data.tables import file_facts
 from demo_bert.errors import NetworkError, UnreachableError, UsageError
 from demo_bert.hub.sources import HubSource
-from demo_bert.tasks.spans.answers import NUM_BEST, Answer, WindowLogits, answer_of
+from demo_bert.tasks.spans.answers import NUM_BEST, Answer, Candidate, WindowLogits, answer_of
 from demo_bert.tasks.spans.data_files import read_span_data
 from demo_bert.tasks.spans.questions import Question
 from demo_bert.tasks.spans.scores import scores_v1, scores_v2
@@ -34,6 +34,7 @@ LICENCE = "CC BY-SA 4.0"
 _THRESHOLD = 0.0  # the published one
 
 _NOWHERE = -1e30  # the logit of a place without a token; finite, so that gradients are
+_SCORED_BYTES = 7500  # of a question: its part of nbest.json, alone and in the whole
 _PLACES_OF_BEST = 3  # of a row's outputs: loss, start and end logit of [CLS], then the best
 
 
@@ -174,6 +175,10 @@ class SpanTask:
 
         return span_flops(config, lengths)
 
+    def scoring_bytes(self, num_examples: int) -> int:
+        """See `Task.scoring_bytes`."""
+        return _SCORED_BYTES * num_examples
+
     def answers(
         self, examples: Sequence[Question], *, rows: "Sequence[Example]", logits: "np.ndarray"
     ) -> list[Answer]:
@@ -187,8 +192,12 @@ class SpanTask:
         Returns:
             An answer for each question.
         """
+        return list(self._each_answer(examples, rows=rows, logits=logits))
+
+    def _each_answer(
+        self, examples: Sequence[Question], *, rows: "Sequence[Example]", logits: "np.ndarray"
+    ) -> Iterator[Answer]:
         windows = cast("Windows", rows)
-        found: list[Answer] = []
         for number, one in enumerate(examples):
             place = windows.of_question(number)
             first, count = windows.parts(place)
@@ -196,8 +205,7 @@ class SpanTask:
                 logits[place], first=first, count=count, shift=windows.shift(number)
             )
             offsets = windows.offsets(place)
-            found.append(answer_of(told, one.context, offsets=offsets, may_be_none=self.is_v2))
-        return found
+            yield answer_of(told, one.context, offsets=offsets, may_be_none=self.is_v2)
 
     def score(
         self,
@@ -212,22 +220,29 @@ class SpanTask:
         predictions.json has no answer where the odds of none exceed 0.0.
         """
         del labels
-        answers = self.answers(examples, rows=rows, logits=logits)
-        ids = [one.id for one in examples]
-        chosen = [answer.chosen(threshold=self.threshold) for answer in answers]
-        predictions = {name: each.text for name, each in zip(ids, chosen, strict=True)}
-        odds = {name: answer.null_odds for name, answer in zip(ids, answers, strict=True)}
+        chosen: list[Candidate] = []
+        texts: dict[str, str] = {}
+        odds: dict[str, float] = {}
+        n_best: list[str] = []
+        # The 20 candidates of one question at a time: those of all of SQuAD would be 100 MB.
+        answers = self._each_answer(examples, rows=rows, logits=logits)
+        for one, answer in zip(examples, answers, strict=True):
+            chosen.append(answer.chosen(threshold=self.threshold))
+            texts[one.id] = answer.text.text
+            odds[one.id] = answer.null_odds
+            n_best.append((",\n" if n_best else "{") + _n_best_json(one.id, answer))
+        predictions = {one.id: each.text for one, each in zip(examples, chosen, strict=True)}
         files = {
             "predictions.json": json.dumps(predictions) + "\n",
-            "nbest.json": _n_best_json(ids, answers),
+            "nbest.json": "".join([*(n_best or ["{"]), "}\n"]),
         }
+        del n_best
         if self.is_v2:
             files["null_odds.json"] = json.dumps(odds) + "\n"
         if not all(one.is_labelled for one in examples):
             return Scores({}, 0.0, {}, files)
         gold = {one.id: one.answers for one in examples}
         if self.is_v2:
-            texts = {name: answer.text.text for name, answer in zip(ids, answers, strict=True)}
             best = scores_v2(gold, texts, null_odds=odds)
             metrics = scores_v2(gold, predictions)
             metrics |= {name: best[name] for name in best if name.startswith("best_")}
@@ -301,22 +316,15 @@ def _window_logits(
     )
 
 
-def _n_best_json(ids: Sequence[str], answers: Sequence[Answer]) -> str:
-    """The official layout: id -> candidates, the best first."""
-    parts = [
-        json.dumps(name)
-        + ": "
-        + json.dumps(
-            [
-                {
-                    "text": each.text,
-                    "probability": each.probability,
-                    "start_logit": each.start_logit,
-                    "end_logit": each.end_logit,
-                }
-                for each in answer.best
-            ]
-        )
-        for name, answer in zip(ids, answers, strict=True)
+def _n_best_json(name: str, answer: Answer) -> str:
+    """A question in the official layout: id -> candidates, the best first."""
+    candidates = [
+        {
+            "text": each.text,
+            "probability": each.probability,
+            "start_logit": each.start_logit,
+            "end_logit": each.end_logit,
+        }
+        for each in answer.best
     ]
-    return "{" + ",\n".join(parts) + "}\n"
+    return f"{json.dumps(name)}: {json.dumps(candidates)}"
