@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from demo_bert.model.linear import Linear, round_products
+from demo_bert.model.narrow_weight import can_pack
 from demo_bert.optim import OPTIMIZERS, make_optimizer
 
 
@@ -98,3 +99,45 @@ def test_a_narrow_copy_that_an_evaluation_made_serves_training() -> None:
         layer(inputs).sum().backward()
     assert layer._narrow is copy
     assert layer.weight.grad is not None
+
+
+def test_weights_laid_out_for_many_rows_give_the_same_products() -> None:
+    if not can_pack():
+        pytest.skip("this CPU or torch multiplies plain weights")
+    torch.manual_seed(0)
+    layer = Linear(80, 96)
+    inputs = torch.randn(2048, 80, requires_grad=True)
+    grad = torch.randn(2048, 96).bfloat16()
+    found = []
+    for kept in (layer, _plain(layer)):
+        inputs.grad = None
+        with torch.autocast("cpu", torch.bfloat16):
+            output = kept(inputs)
+        output.backward(grad)
+        found.append((output, inputs.grad, kept.weight.grad, kept.bias.grad))
+    narrow = layer._narrow
+    assert narrow is not None
+    assert narrow._packed is not None
+    assert narrow._packed_turned is not None
+    for packed, plain in zip(*found, strict=True):
+        torch.testing.assert_close(packed, plain, rtol=1e-2, atol=1e-2)
+
+
+def test_few_rows_and_narrow_layers_keep_the_plain_weight() -> None:
+    for outputs, num_rows in ((96, 100), (2, 2048)):
+        layer = Linear(80, outputs)
+        with torch.autocast("cpu", torch.bfloat16):
+            layer(torch.randn(num_rows, 80)).sum().backward()
+        assert layer._narrow is not None
+        assert layer._narrow._packed is layer._narrow._packed_turned is None
+
+
+def _plain(layer: Linear) -> Linear:
+    """The same layer, whose weight is never laid out."""
+    copy = Linear(layer.in_features, layer.out_features)
+    copy.load_state_dict(layer.state_dict())
+    with torch.autocast("cpu", torch.bfloat16):
+        copy(torch.zeros(1, layer.in_features))
+    assert copy._narrow is not None
+    copy._narrow._can_pack = False
+    return copy

@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from demo_bert.model.narrow_weight import NarrowWeight
+
 
 class _RoundedLinear(torch.autograd.Function):
     """x @ w.T + bias with bfloat16 operands and float32 sums."""
@@ -52,20 +54,21 @@ class _NarrowLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(  # type: ignore[bad-override]  # autograd.Function is declared with *args
-        ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, narrow_weight: Tensor
+        ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, narrow: NarrowWeight
     ) -> Tensor:
         del weight  # the master, whose gradient is wanted; its copy is multiplied
-        ctx.save_for_backward(inputs, narrow_weight)
-        return F.linear(inputs, narrow_weight, None if bias is None else bias.bfloat16())  # (N, O)
+        ctx.save_for_backward(inputs)
+        ctx.narrow = narrow
+        return narrow.product(inputs, None if bias is None else bias.bfloat16())  # (N, O)
 
     @staticmethod
     def backward(  # type: ignore[bad-override]  # autograd.Function is declared with *args
         ctx: Any, grad: Tensor
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
-        inputs, narrow_weight = ctx.saved_tensors
+        (inputs,) = ctx.saved_tensors
         grad_inputs = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
-            grad_inputs = grad @ narrow_weight  # (N, K)
+            grad_inputs = ctx.narrow.turned_product(grad.contiguous())  # (N, K)
         if ctx.needs_input_grad[1]:
             grad_weight = (grad.t() @ inputs).float()  # (O, K)
         if ctx.needs_input_grad[2]:
@@ -82,7 +85,7 @@ class Linear(nn.Linear):
     """
 
     is_rounded: bool = False
-    _narrow: Tensor | None = None
+    _narrow: NarrowWeight | None = None
     _narrow_of: tuple[int, int] = (-1, -1)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -103,13 +106,13 @@ class Linear(nn.Linear):
             )
         return F.linear(input, self.weight, self.bias)
 
-    def _narrow_weight(self) -> Tensor:
-        """The bfloat16 copy, made anew where the master was written to since."""
+    def _narrow_weight(self) -> NarrowWeight:
+        """The bfloat16 copies, made anew where the master was written to since."""
         now = (self.weight._version, self.weight.data_ptr())
         if self._narrow is None or self._narrow_of != now:
             # Made in an evaluation, it serves the next training step as well.
             with torch.inference_mode(False):
-                self._narrow, self._narrow_of = self.weight.detach().bfloat16(), now
+                self._narrow, self._narrow_of = NarrowWeight(self.weight), now
         return self._narrow
 
 
