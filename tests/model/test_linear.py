@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from demo_bert.model.linear import Linear, round_products
-from demo_bert.model.narrow_weight import can_pack
+from demo_bert.model.narrow_weight import can_pack, each_row_counts
 from demo_bert.optim import OPTIMIZERS, make_optimizer
 
 
@@ -130,6 +130,17 @@ def test_few_rows_and_narrow_layers_keep_the_plain_weight() -> None:
             layer(torch.randn(num_rows, 80)).sum().backward()
         assert layer._narrow is not None
         assert layer._narrow._packed is layer._narrow._packed_turned is None
+
+
+def test_a_few_rows_that_stand_for_many_are_multiplied_as_those() -> None:
+    if not can_pack():
+        pytest.skip("this CPU or torch multiplies plain weights")
+    layer = Linear(80, 96)
+    with each_row_counts(30.0), torch.autocast("cpu", torch.bfloat16):
+        layer(torch.randn(70, 80, requires_grad=True)).sum().backward()
+    assert layer._narrow is not None
+    assert layer._narrow._packed is not None
+    assert layer._narrow._packed_turned is not None
 
 
 def _plain(layer: Linear) -> Linear:

@@ -24,6 +24,7 @@ from demo_bert.data.packing import Batch
 from demo_bert.distributed import SumSpeed, World
 from demo_bert.hardware import Backend, Dtype
 from demo_bert.model.memory import activation_bytes
+from demo_bert.model.narrow_weight import each_row_counts
 from demo_bert.optim import make_optimizer
 from demo_bert.settings import TrainingSettings
 
@@ -379,12 +380,13 @@ def _pass(worker: Probed, load: Load, size: int) -> Reading:
     backend.synchronize()
     started = time.perf_counter()
     on_device = batch.to(backend.device())
-    with backend.autocast(worker.dtype):
-        loss = worker.probe_loss(load, on_device)
-    backend.synchronize()
-    forward_s = time.perf_counter() - started
-    # Not `backward`: the run's own gradients and what hangs on them stay as they are.
-    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    with each_row_counts(load.most_tokens / batch.num_tokens):
+        with backend.autocast(worker.dtype):
+            loss = worker.probe_loss(load, on_device)
+        backend.synchronize()
+        forward_s = time.perf_counter() - started
+        # Not `backward`: the run's own gradients and what hangs on them stay as they are.
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
     backend.step_boundary()
     backend.synchronize()
     seconds = time.perf_counter() - started

@@ -10,6 +10,9 @@ does: a run that goes on multiplies as it began.
 Shapes: N rows, K inputs, O outputs.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import cast
 
@@ -23,6 +26,21 @@ _FEWEST_ROWS_TURNED = 2048
 """The same for the gradient of the inputs, whose weight is turned, which takes longer."""
 _FEWEST_COLUMNS = 64
 """Outputs and inputs of a layer that is worth it: what a kernel does at once."""
+_COUNTED = ContextVar("how many rows each row counts for", default=1.0)
+
+
+@contextmanager
+def each_row_counts(times: float) -> Iterator[None]:
+    """Within it a few examples are multiplied as the many that they stand for.
+
+    Args:
+        times: How many rows each row counts for where their number decides.
+    """
+    token = _COUNTED.set(times)
+    try:
+        yield
+    finally:
+        _COUNTED.reset(token)
 
 
 class NarrowWeight:
@@ -49,7 +67,7 @@ class NarrowWeight:
         Returns:
             (N, O) bfloat16.
         """
-        if not self._can_pack or inputs.shape[0] < _FEWEST_ROWS:
+        if not self._can_pack or inputs.shape[0] * _COUNTED.get() < _FEWEST_ROWS:
             return F.linear(inputs, self.plain, bias)
         if self._packed is None:
             self._packed = _packed(self.plain, inputs.shape[0])
@@ -64,7 +82,7 @@ class NarrowWeight:
         Returns:
             (N, K) bfloat16.
         """
-        if not self._can_pack or grad.shape[0] < _FEWEST_ROWS_TURNED:
+        if not self._can_pack or grad.shape[0] * _COUNTED.get() < _FEWEST_ROWS_TURNED:
             return grad @ self.plain
         if self._packed_turned is None:
             self._packed_turned = _packed(self.plain.t(), grad.shape[0])
