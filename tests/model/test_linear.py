@@ -106,8 +106,8 @@ def test_weights_laid_out_for_many_rows_give_the_same_products() -> None:
         pytest.skip("this CPU or torch multiplies plain weights")
     torch.manual_seed(0)
     layer = Linear(80, 96)
-    inputs = torch.randn(2048, 80, requires_grad=True)
-    grad = torch.randn(2048, 96).bfloat16()
+    inputs = torch.randn(512, 80, requires_grad=True)
+    grad = torch.randn(512, 96).bfloat16()
     found = []
     for kept in (layer, _plain(layer)):
         inputs.grad = None
@@ -118,7 +118,6 @@ def test_weights_laid_out_for_many_rows_give_the_same_products() -> None:
     narrow = layer._narrow
     assert narrow is not None
     assert narrow._packed is not None
-    assert narrow._packed_turned is not None
     for packed, plain in zip(*found, strict=True):
         torch.testing.assert_close(packed, plain, rtol=1e-2, atol=1e-2)
 
@@ -129,7 +128,7 @@ def test_few_rows_and_narrow_layers_keep_the_plain_weight() -> None:
         with torch.autocast("cpu", torch.bfloat16):
             layer(torch.randn(num_rows, 80)).sum().backward()
         assert layer._narrow is not None
-        assert layer._narrow._packed is layer._narrow._packed_turned is None
+        assert layer._narrow._packed is None
 
 
 def test_a_few_rows_that_stand_for_many_are_multiplied_as_those() -> None:
@@ -137,10 +136,9 @@ def test_a_few_rows_that_stand_for_many_are_multiplied_as_those() -> None:
         pytest.skip("this CPU or torch multiplies plain weights")
     layer = Linear(80, 96)
     with each_row_counts(30.0), torch.autocast("cpu", torch.bfloat16):
-        layer(torch.randn(70, 80, requires_grad=True)).sum().backward()
+        layer(torch.randn(70, 80))
     assert layer._narrow is not None
     assert layer._narrow._packed is not None
-    assert layer._narrow._packed_turned is not None
 
 
 def _plain(layer: Linear) -> Linear:

@@ -68,7 +68,7 @@ class _NarrowLinear(torch.autograd.Function):
         (inputs,) = ctx.saved_tensors
         grad_inputs = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
-            grad_inputs = ctx.narrow.turned_product(grad.contiguous())  # (N, K)
+            grad_inputs = grad @ ctx.narrow.plain  # (N, K)
         if ctx.needs_input_grad[1]:
             grad_weight = (grad.t() @ inputs).float()  # (O, K)
         if ctx.needs_input_grad[2]:

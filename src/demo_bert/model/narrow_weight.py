@@ -1,11 +1,11 @@
 """A weight's bfloat16 copies for a CPU, made once for each update of the float32 master.
 
 oneDNN lays the weight out for its kernels in every product anew, and adds a bias in a pass before
-it. A copy in that layout, with the bias added on the way, took `base`'s forward products of 1 740
-tokens from 725-810 to 950-970 GF/s, and those for the gradient of the inputs from 805-850 to
-960-990, on two cores; laying out costs as much as the gain on some 350 tokens, or 1 700 where the
-weight is turned (benchmarks/NOTES.md). So the number of rows of a product decides, and nothing else
-does: a run that goes on multiplies as it began.
+it. A copy in that layout, made once, and the bias added on the way took `base`'s forward products
+of 1 740 tokens, alone, from 725-810 to 950-970 GF/s on two cores; laying out costs what it gains on
+some 350 tokens. Within a step it is 1 to 2 % (benchmarks/NOTES.md, also why the backward pass has
+plain weights). The number of rows of a product decides, and nothing else does: a run that goes on
+multiplies as it began.
 
 Shapes: N rows, K inputs, O outputs.
 """
@@ -22,8 +22,6 @@ from torch import Tensor
 
 _FEWEST_ROWS = 512
 """Rows of a forward product for which laying out pays."""
-_FEWEST_ROWS_TURNED = 2048
-"""The same for the gradient of the inputs, whose weight is turned, which takes longer."""
 _FEWEST_COLUMNS = 64
 """Outputs and inputs of a layer that is worth it: what a kernel does at once."""
 _COUNTED = ContextVar("how many rows each row counts for", default=1.0)
@@ -55,7 +53,6 @@ class NarrowWeight:
         """(O, K)."""
         self._can_pack = can_pack() and min(weight.shape) >= _FEWEST_COLUMNS
         self._packed: Tensor | None = None
-        self._packed_turned: Tensor | None = None
 
     def product(self, inputs: Tensor, bias: Tensor | None) -> Tensor:
         """The product with bias: inputs @ weight.T + bias.
@@ -69,24 +66,13 @@ class NarrowWeight:
         """
         if not self._can_pack or inputs.shape[0] * _COUNTED.get() < _FEWEST_ROWS:
             return F.linear(inputs, self.plain, bias)
+        operations = torch.ops.mkldnn
         if self._packed is None:
-            self._packed = _packed(self.plain, inputs.shape[0])
-        return _product(inputs, self._packed, bias)
-
-    def turned_product(self, grad: Tensor) -> Tensor:
-        """The gradient of the inputs: grad @ weight.
-
-        Args:
-            grad: (N, O) bfloat16.
-
-        Returns:
-            (N, K) bfloat16.
-        """
-        if not self._can_pack or grad.shape[0] * _COUNTED.get() < _FEWEST_ROWS_TURNED:
-            return grad @ self.plain
-        if self._packed_turned is None:
-            self._packed_turned = _packed(self.plain.t(), grad.shape[0])
-        return _product(grad, self._packed_turned, None)
+            # Made in an evaluation, it serves the next training step as well.
+            with torch.inference_mode(False), torch.no_grad():
+                self._packed = operations._reorder_linear_weight(self.plain, inputs.shape[0])
+        found = operations._linear_pointwise(inputs, self._packed, bias, "none", [], "")
+        return cast(Tensor, found)
 
 
 @cache
@@ -98,14 +84,3 @@ def can_pack() -> bool:
         and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
         and all(hasattr(torch.ops.mkldnn, name) for name in names)
     )
-
-
-def _packed(weight: Tensor, num_rows: int) -> Tensor:
-    """A weight in oneDNN's own layout; made in an evaluation, it serves the next step as well."""
-    with torch.inference_mode(False), torch.no_grad():
-        return cast(Tensor, torch.ops.mkldnn._reorder_linear_weight(weight, num_rows))
-
-
-def _product(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    operation = torch.ops.mkldnn._linear_pointwise
-    return cast(Tensor, operation(inputs, weight, bias, "none", [], ""))
