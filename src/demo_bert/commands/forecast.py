@@ -380,7 +380,7 @@ def _pass(worker: Probed, load: Load, size: int) -> Reading:
     backend.synchronize()
     started = time.perf_counter()
     on_device = batch.to(backend.device())
-    with each_row_counts(load.most_tokens / batch.num_tokens):
+    with each_row_counts(load.tokens / batch.num_tokens):
         with backend.autocast(worker.dtype):
             loss = worker.probe_loss(load, on_device)
         backend.synchronize()
