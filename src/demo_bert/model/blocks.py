@@ -3,7 +3,7 @@
 Attention over each example by itself wastes no product but calls a few dozen small operations an
 example and layer; over the whole batch at once it pads every example to the longest. A plan between
 the two is made from the lengths alone: sorted, cut where the padding saved outweighs the calls
-added. Its costs are estimates from the times of single operations. The backward pass is written
+added. Its costs were swept: others are no faster. The backward pass is written
 out; torch's own attention was several times slower on CPU (benchmarks/NOTES.md).
 
 Shapes: T tokens, P rows of all blocks, B examples, G examples of a block, S its longest, H hidden
