@@ -196,6 +196,16 @@ def test_a_stop_on_request_is_no_error(monkeypatch, capsys):
     assert capsys.readouterr().err.startswith("demo_bert: stopped at step 7")
 
 
+def test_of_several_workers_the_first_alone_says_that_they_stopped(monkeypatch, capsys):
+    raising(monkeypatch, errors.StopRequested("stopped at step 7"))
+    variables = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1", "LOCAL_RANK": "0"}
+    for rank, said in ((0, "demo_bert: stopped at step 7\n"), (1, "")):
+        for name, value in {**variables, "RANK": str(rank)}.items():
+            monkeypatch.setenv(name, value)
+        assert cli.main(MRPC) == 75
+        assert capsys.readouterr().err == said
+
+
 def test_an_interrupt_is_exit_130(monkeypatch, capsys):
     raising(monkeypatch, KeyboardInterrupt())
     assert cli.main(MRPC) == 130
