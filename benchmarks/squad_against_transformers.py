@@ -4,7 +4,8 @@
     python benchmarks/squad_against_transformers.py speed -m DIR --dataset-path DIR --steps 5
 
 `score` trains BertForQuestionAnswering as its users do: rows padded to the longest of the batch,
-bf16 autocast or float32 (`-d`), its own shuffling, torch's AdamW with the recipe's decay groups,
+bf16 autocast or float32 (`-d`), its own shuffling (`--grouped`: its Trainer's groups of like
+lengths), torch's AdamW with the recipe's decay groups,
 warm-up over 10 % and linear decay, clipping at 1.0; then answers the validation split. It starts
 from the very weights that the program starts from, the new head too, and its answers are searched
 and scored by the program's own code, so that only training differs. The program's side is
@@ -20,6 +21,7 @@ import argparse
 import json
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -88,13 +90,24 @@ def _score(
     num_steps = round(options.epochs * num_rows / batch)
     schedule = linear(num_steps, round(0.1 * num_steps))
     torch.manual_seed(seed)
-    order = torch.cat([torch.randperm(num_rows) for _ in range(int(options.epochs) + 1)])
+    epochs = range(int(options.epochs) + 1)
+    if options.grouped:
+        from transformers.trainer_pt_utils import LengthGroupedSampler
+
+        lengths = [len(row.input_ids) for row in rows["train"]]
+        order = torch.tensor(
+            [r for _ in epochs for r in LengthGroupedSampler(batch, None, lengths)]
+        )
+    else:
+        order = torch.cat([torch.randperm(num_rows) for _ in epochs])
     for number in range(num_steps):
         for group in optimizer.param_groups:
             group["lr"] = options.learning_rate * schedule(number)
         chosen = order[number * batch : (number + 1) * batch].tolist()
         with _their_products(options.dtype):
             _their_step(model, optimizer, [rows["train"][row] for row in chosen], length=None)
+        if number % 50 == 0:
+            print(f"step {number} of {num_steps}", file=sys.stderr, flush=True)
     with _their_products(options.dtype):
         logits = _their_outputs(task, model, rows["validation"])
     scores = task.score(
@@ -293,6 +306,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[42])
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--pad", choices=("longest", "full"), default="full")
+    parser.add_argument("--grouped", action="store_true")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     return parser.parse_args()
 
