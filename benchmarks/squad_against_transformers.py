@@ -100,14 +100,27 @@ def _score(
         )
     else:
         order = torch.cat([torch.randperm(num_rows) for _ in epochs])
-    for number in range(num_steps):
+    begun, state = 0, options.state
+    if state and state.exists():
+        kept = torch.load(state, weights_only=True)
+        begun, order, started = kept["step"], kept["order"], started - kept["seconds"]
+        model.load_state_dict(kept["model"])
+        optimizer.load_state_dict(kept["optimizer"])
+        torch.set_rng_state(kept["draws"])
+    for number in range(begun, num_steps):
         for group in optimizer.param_groups:
             group["lr"] = options.learning_rate * schedule(number)
         chosen = order[number * batch : (number + 1) * batch].tolist()
         with _their_products(options.dtype):
             _their_step(model, optimizer, [rows["train"][row] for row in chosen], length=None)
-        if number % 50 == 0:
-            print(f"step {number} of {num_steps}", file=sys.stderr, flush=True)
+        if number % 50 == 49:
+            seconds = time.perf_counter() - started
+            print(f"step {number + 1} of {num_steps}, {seconds:.0f} s", file=sys.stderr, flush=True)
+            kept = {"step": number + 1, "order": order, "seconds": seconds}
+            kept |= {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+            if state:
+                torch.save(kept | {"draws": torch.get_rng_state()}, state.with_suffix(".new"))
+                state.with_suffix(".new").replace(state)
     with _their_products(options.dtype):
         logits = _their_outputs(task, model, rows["validation"])
     scores = task.score(
@@ -307,6 +320,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--pad", choices=("longest", "full"), default="full")
     parser.add_argument("--grouped", action="store_true")
+    parser.add_argument("--state", type=Path, help="kept every 50 steps of a seed, gone on from")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     return parser.parse_args()
 
