@@ -124,24 +124,14 @@ def loss_of(model: nn.Module, batch: Batch, *, parts: tuple[str, ...]) -> Tensor
     Returns:
         (P,) float32.
     """
-    words, pairs = logits_of_both(model, batch)  # (M, V), (B, 2)
-    sums = {"nsp_loss": lambda: classification_loss(pairs, batch.labels)}
-    if batch.masked_labels is not None:
-        labels = batch.masked_labels
-        sums["mlm_loss"] = lambda: classification_loss(words, labels)
+    labels = batch.masked_labels if "mlm_loss" in parts else None
+    words, pairs = _outputs(model, batch, labels)  # (), (B, 2)
+    sums = {"nsp_loss": lambda: classification_loss(pairs, batch.labels), "mlm_loss": lambda: words}
     return torch.stack([sums[part]() for part in parts])
 
 
-def logits_of_both(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Logits of the masked tokens and of the pairs.
-
-    Args:
-        model: A `PreTrainer`.
-        batch: On the model's device.
-
-    Returns:
-        (M, V) and (B, 2), float32.
-    """
+def _outputs(model: nn.Module, batch: Batch, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Masked tokens' logits, (M, V), or with labels their loss; the pairs' logits, (B, 2)."""
     masked = batch.masked_tokens
     return model(
         batch.input_ids,
@@ -150,6 +140,7 @@ def logits_of_both(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         batch.cu_seqlens,
         batch.max_seqlen,
         batch.input_ids.new_zeros(0) if masked is None else masked,
+        labels,
     )
 
 
@@ -189,7 +180,7 @@ def verdict(metrics: Mapping[str, float], baseline: Unigram | None, *, best: flo
 
 
 def _sums(model: nn.Module, batch: Batch) -> Tensor:
-    words, pairs = logits_of_both(model, batch)  # (M, V), (B, 2)
+    words, pairs = _outputs(model, batch, None)  # (M, V), (B, 2)
     sums = words.new_zeros(_NUM_TOTALS)
     if batch.masked_labels is not None:
         hits = (words.argmax(1) == batch.masked_labels).sum()

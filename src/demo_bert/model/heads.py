@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from demo_bert.model.bert import Bert, BertConfig, first_tokens
 from demo_bert.model.linear import Linear, rounded_linear
+from demo_bert.model.word_loss import word_loss
 
 
 class SequenceClassifier(nn.Module):
@@ -111,9 +112,19 @@ class _MaskedLm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
 
     def forward(self, hidden: Tensor, embeddings: Tensor) -> Tensor:
-        states = F.gelu(self.transform(hidden), approximate=self.approximate)  # (M, H)
         product = rounded_linear if self.transform.is_rounded else F.linear
-        return product(self.norm(states), embeddings, self.bias)  # (M, V)
+        return product(self._states(hidden), embeddings, self.bias)  # (M, V)
+
+    def loss(self, hidden: Tensor, embeddings: Tensor, labels: Tensor) -> Tensor:
+        if not hidden.is_cpu:
+            logits = self(hidden, embeddings).float()
+            return F.cross_entropy(logits, labels, ignore_index=-100, reduction="sum")
+        is_rounded = self.transform.is_rounded
+        return word_loss(self._states(hidden), embeddings, self.bias, labels, is_rounded=is_rounded)
+
+    def _states(self, hidden: Tensor) -> Tensor:
+        activated = F.gelu(self.transform(hidden), approximate=self.approximate)
+        return self.norm(activated)  # (M, H)
 
 
 class PreTrainer(nn.Module):
@@ -140,8 +151,9 @@ class PreTrainer(nn.Module):
         cu_seqlens: Tensor,
         max_seqlen: int,
         masked_tokens: Tensor,
+        masked_labels: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Logits of the masked tokens and of the pairs.
+        """Logits of the masked tokens, or their loss, and logits of the pairs.
 
         Args:
             input_ids: As `Bert.forward`, like the next four.
@@ -150,9 +162,11 @@ class PreTrainer(nn.Module):
             cu_seqlens: (B+1,).
             max_seqlen: The longest example in tokens, or more.
             masked_tokens: (M,) int64, places in [0, T) of the tokens to predict.
+            masked_labels: (M,) int64, what stands there, or -100 where that does not count.
 
         Returns:
-            (M, V) and (B, 2), float32; of the pairs, class 0 is "is next".
+            (M, V), or with labels the sum of the cross entropy, a scalar; and (B, 2). All are
+            float32; of the pairs, class 0 is "is next".
         """
         first = first_tokens(cu_seqlens, num_tokens=input_ids.shape[0])  # (B,)
         wanted = torch.cat([first, masked_tokens])  # (B+M,)
@@ -160,6 +174,10 @@ class PreTrainer(nn.Module):
             input_ids, position_ids, token_type_ids, cu_seqlens, max_seqlen, wanted=wanted
         )  # (B+M, H)
         firsts, masked = states.split([len(first), len(masked_tokens)])  # (B, H), (M, H)
-        words = self.mlm(masked, self.bert.embeddings.word.weight).float()  # (M, V)
+        embeddings = self.bert.embeddings.word.weight  # (V, H)
+        if masked_labels is None:
+            words = self.mlm(masked, embeddings).float()  # (M, V)
+        else:
+            words = self.mlm.loss(masked, embeddings, masked_labels)
         pairs = self.nsp(self.bert.pool(firsts)).float()  # (B, 2)
         return words, pairs
