@@ -58,6 +58,25 @@ def test_no_library_takes_a_stop_for_a_failure_of_its_own() -> None:
             pytest.fail("swallowed")
 
 
+def test_a_stop_that_comes_out_as_a_failure_is_a_stop() -> None:
+    def asked(*, is_noted: bool) -> None:
+        with StopRequests(is_at_once=True) as stops:
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+            except BaseException:  # as compiled code that called Python's does
+                if is_noted:
+                    with stops.noted():
+                        pass
+                raise ValueError("damaged") from None
+
+    with pytest.raises(StoppedAtOnce, match="SIGTERM"):
+        asked(is_noted=False)
+    with pytest.raises(ValueError, match="damaged"):  # training began meanwhile
+        asked(is_noted=True)
+    with pytest.raises(ValueError, match="damaged"), StopRequests(is_at_once=True):
+        raise ValueError("damaged")  # nobody asked
+
+
 def test_the_end_of_the_time_ends_the_work_where_it_stands() -> None:
     with StopRequests(0.05, is_at_once=True):
         with pytest.raises(StoppedAtOnce, match="the time limit"):

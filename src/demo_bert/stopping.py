@@ -10,7 +10,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, TracebackType
+
+from demo_bert.errors import StopRequested
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
@@ -44,6 +46,7 @@ class StopRequests:
         self._signal: int | None = None
         self._is_at_once = is_at_once
         self._is_over = False
+        self._has_raised = False
         self._timer: threading.Timer | None = None
         self._previous: dict[int, object] = {}
 
@@ -59,18 +62,32 @@ class StopRequests:
                 self._timer.start()
         return self
 
-    def __exit__(self, *details: object) -> None:
-        """Puts the former handlers back."""
+    def __exit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        trace: TracebackType | None = None,
+    ) -> None:
+        """Puts the former handlers back.
+
+        Raises:
+            StoppedAtOnce: It was raised, and came out as a failure: compiled code that calls
+                Python's takes whatever is raised there for an error of its own.
+        """
         if self._timer is not None:
             self._timer.cancel()
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[bad-argument-type]  # as it was given
         self._previous = {}
+        if self._has_raised and isinstance(error, Exception):
+            if not isinstance(error, StopRequested):
+                raise StoppedAtOnce(self.reason) from error
 
     @contextmanager
     def noted(self) -> Iterator[None]:
         """Within it requests are noted for `reason` alone."""
         before, self._is_at_once = self._is_at_once, False
+        self._has_raised = False  # what fails from here on fails by itself
         try:
             yield
         finally:
@@ -91,13 +108,16 @@ class StopRequests:
         del frame
         if self._is_over and number == signal.SIGUSR1:  # from `_end_of_time`
             self._is_over = False
-            if self._is_at_once:
-                raise StoppedAtOnce(self.reason)
+            self._raise_at_once()
             return
         if self._signal is not None:
             raise KeyboardInterrupt
         self._signal = number
+        self._raise_at_once()
+
+    def _raise_at_once(self) -> None:
         if self._is_at_once:
+            self._has_raised = True
             raise StoppedAtOnce(self.reason)
 
     def _end_of_time(self) -> None:

@@ -122,7 +122,7 @@ class RunSession(ABC):
         """Undoes `__enter__`."""
         if error is None or isinstance(error, StopRequested):
             leave(self.world)
-        self.stops.__exit__()
+        self.stops.__exit__(kind, error, trace)
 
     @abstractmethod
     def run_one(
