@@ -140,7 +140,8 @@ def _speed(
 
     def theirs(number: int) -> float:
         started = time.perf_counter()
-        _their_step(model, optimizer, _rows_of(rows, number, options=options), length=length)
+        with _their_products(options.dtype):
+            _their_step(model, optimizer, _rows_of(rows, number, options=options), length=length)
         return time.perf_counter() - started
 
     ours(0)
@@ -150,7 +151,7 @@ def _speed(
     return {
         "model": options.model,
         "ours": options.dtype,
-        "peer": f"fp32, padded to {'the full length' if length else 'the longest of the batch'}",
+        "peer": f"{options.dtype}, padded to {length or 'the longest of the batch'}",
         "ratio": statistics.median(ratios),
         "ratio_min": min(ratios),
         "ratio_max": max(ratios),
