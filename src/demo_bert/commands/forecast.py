@@ -144,7 +144,6 @@ class Part:
     Attributes:
         load: The work.
         step_s: Seconds of a step.
-        steps_s: Of all steps.
         evaluations_s: Of all evaluations.
         saves_s: That training waits for checkpoints.
         memory_bytes: At most; None where unknown.
@@ -156,7 +155,6 @@ class Part:
 
     load: Load
     step_s: float
-    steps_s: float
     evaluations_s: float
     saves_s: float
     memory_bytes: int | None
@@ -164,6 +162,11 @@ class Part:
     fitting: int | None
     communication_s: float = 0.0
     scaling: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def steps_s(self) -> float:
+        """Seconds of all steps."""
+        return self.load.num_steps * self.step_s
 
 
 @dataclass(frozen=True)
@@ -297,8 +300,7 @@ def _part(
     scored_s = last.forward_s / max(1.0, last.flops) * load.evaluation_flops / num_workers
     return Part(
         load=load,
-        step_s=(step_s := load.measured_step_s or step.step_s),
-        steps_s=load.num_steps * step_s,
+        step_s=load.measured_step_s or step.step_s,
         evaluations_s=load.measured_evaluations_s or scored_s,
         saves_s=load.num_saves * BYTES_PER_WEIGHT * weights / _COPIED_BYTES_PER_S,
         memory_bytes=None if memory is None else max(before, memory),

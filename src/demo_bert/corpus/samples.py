@@ -51,15 +51,15 @@ def samples_of(pieces: Sequence[Piece], place: Path) -> list[Sample]:
         DataError: The input is damaged or cannot be read.
     """
     # Of a bzip2 file in a single stream all is in the first range.
-    found = list(_samples(pieces, place, NUM_SAMPLES))
-    return found or list(_samples(pieces[:1], place, NUM_SAMPLES))
+    found = list(_samples(pieces, place))
+    return found or list(_samples(pieces[:1], place))
 
 
-def _samples(pieces: Sequence[Piece], place: Path, count: int) -> Iterator[Sample]:
+def _samples(pieces: Sequence[Piece], place: Path) -> Iterator[Sample]:
     if not pieces:
         return
     taken = 0
-    for number, hits in sorted(_spread([piece.num_bytes for piece in pieces], count).items()):
+    for number, hits in sorted(_spread([piece.num_bytes for piece in pieces]).items()):
         piece = pieces[number]
         if number < taken:
             continue
@@ -79,16 +79,16 @@ def _samples(pieces: Sequence[Piece], place: Path, count: int) -> Iterator[Sampl
             yield Sample(tuple(pieces[number:taken]), size)
 
 
-def _spread(sizes: Sequence[int], count: int) -> Counter[int]:
+def _spread(sizes: Sequence[int]) -> Counter[int]:
     """Which pieces evenly spread places fall into, and how many into each."""
     ends = list(accumulate(sizes))
     hits: Counter[int] = Counter()
     number = 0
-    for place in range(count):
-        while ends[number] <= ends[-1] * (place + 0.5) / count and number < len(sizes) - 1:
+    for place in range(NUM_SAMPLES):
+        while ends[number] <= ends[-1] * (place + 0.5) / NUM_SAMPLES and number < len(sizes) - 1:
             number += 1
         hits[number] += 1
-    if ends[-1] <= count * SAMPLE_BYTES:
+    if ends[-1] <= NUM_SAMPLES * SAMPLE_BYTES:
         hits.update(one for one in range(len(sizes)) if one not in hits)
     return hits
 

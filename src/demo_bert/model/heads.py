@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from demo_bert.losses import classification_loss
 from demo_bert.model.bert import Bert, BertConfig, first_tokens
 from demo_bert.model.linear import Linear, rounded_linear
 from demo_bert.model.word_loss import word_loss
@@ -117,8 +118,7 @@ class _MaskedLm(nn.Module):
 
     def loss(self, hidden: Tensor, embeddings: Tensor, labels: Tensor) -> Tensor:
         if not hidden.is_cpu:
-            logits = self(hidden, embeddings).float()
-            return F.cross_entropy(logits, labels, ignore_index=-100, reduction="sum")
+            return classification_loss(self(hidden, embeddings).float(), labels)
         is_rounded = self.transform.is_rounded
         return word_loss(self._states(hidden), embeddings, self.bias, labels, is_rounded=is_rounded)
 

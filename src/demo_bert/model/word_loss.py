@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from demo_bert.losses import IGNORED
 from demo_bert.model.linear import is_narrow
 
 _FEWEST_ROWS, _MOST_ROWS = 256, 1024
@@ -102,12 +103,12 @@ def _cross_entropy(logits: Tensor, labels: Tensor, wide: torch.dtype) -> tuple[T
     highest = logits.amax(1).to(wide)  # (R,)
     normalisers = highest - probabilities.amax(1).log()  # logarithms of the sums of exponentials
     of_labels = logits.gather(1, labels.clamp(min=0)[:, None])[:, 0]
-    return ((normalisers - of_labels) * (labels >= 0)).sum(), probabilities
+    return ((normalisers - of_labels) * (labels != IGNORED)).sum(), probabilities
 
 
 def _slopes(probabilities: Tensor, labels: Tensor) -> Tensor:
     """The loss's gradient by the logits, in the place of the probabilities: (R, V)."""
-    scored = labels >= 0
+    scored = labels != IGNORED
     ones = probabilities.new_ones(len(labels), 1)
     slopes = probabilities.scatter_add_(1, labels.clamp(min=0)[:, None], -ones)
     return slopes if bool(scored.all()) else slopes.mul_(scored[:, None])
