@@ -280,6 +280,19 @@ def test_a_store_of_a_longer_vocabulary_extends_the_weights(
     assert (tmp_path / "run" / "model" / "vocab.txt").read_text().split()[-2:] == ["w1w2", "3w"]
 
 
+def test_where_one_document_is_held_out_next_sentence_is_trained_and_not_scored(
+    program: PreTraining, root: Path, tmp_path: Path
+) -> None:
+    small = save_store(tmp_path / "store", num_documents=9)
+    program.arguments[program.arguments.index(str(root / "store"))] = str(small)
+    outcome = program.run(tmp_path / "run")
+    assert outcome.code == 0, outcome.err
+    assert "next sentence is trained, but not scored" in outcome.err
+    metrics = read_json(tmp_path / "run" / "results.json")["metrics"]
+    assert "mlm_loss" in metrics and "nsp_loss" not in metrics
+    assert "needs at least two" in refused(program, tmp_path / "other", "--objectives", "nsp")
+
+
 def test_a_store_of_one_document_is_refused_and_trains_masked_lm_alone(
     program: PreTraining, root: Path, tmp_path: Path
 ) -> None:

@@ -238,6 +238,9 @@ class PreTraining(RunSession):
         data = worker.data
         counts = ", ".join(f"{n:,} {name}" for name, n in data.record["counts"].items())
         _LOG.info("data: %s (%s)", data.record["name"], counts.replace("_", " "))
+        has_pairs = data.held_out_has_pairs or data.is_learnt_by_heart
+        if not has_pairs and any("nsp_loss" in phase.parts for phase in worker.phases):
+            _LOG.warning("data: one document is held out: next sentence is trained, but not scored")
         _LOG.info("weights: %s", worker.start.record["name"])
         for kind, names in (("missing", worker.missing), ("unexpected", worker.unexpected)):
             if names:

@@ -4,6 +4,7 @@ import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,13 @@ class PretrainingData:
     """Whether the same 64 pairs are trained and scored, with the same masks throughout."""
     whole_words: bool
 
+    @cached_property
+    def held_out_has_pairs(self) -> bool:
+        """Whether next sentence can be scored: second segments come from another document."""
+        return sum(int(shard.is_held_out.sum()) for shard in self.shards) > 1
+
     def examples(self, phase: Phase, *, seed: int, split: Split = "train") -> Examples:
-        """The examples of a phase.
+        """The examples of a phase; without random pairs where there is one document to score.
 
         Args:
             phase: Its length and objectives.
@@ -54,12 +60,15 @@ class PretrainingData:
         Raises:
             DataError: There are too few documents.
         """
+        with_random = "nsp_loss" in phase.parts
+        if split == "held_out" and "mlm_loss" in phase.parts:
+            with_random = with_random and self.held_out_has_pairs
         source = PairSource(
             self.shards,
             max_seq_length=phase.max_seq_length,
             seed=derive(seed, "phase", phase.number),
             split=split,
-            with_random="nsp_loss" in phase.parts,
+            with_random=with_random,
         )
         return Examples(
             source,
