@@ -30,3 +30,12 @@ def test_without_the_kernels_word_it_is_the_time_of_the_import(
 
     monkeypatch.setattr(Path, "read_text", missing)
     assert 0 <= time.time() - clock.process_start() < 3600
+
+
+def test_a_worker_began_when_the_command_did_that_started_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(clock.VARIABLE, repr(1234.5))
+    assert clock.command_start() == 1234.5
+    monkeypatch.setattr(clock, "_begun", [2345.5])
+    assert clock.command_start() == 2345.5

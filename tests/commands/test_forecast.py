@@ -10,6 +10,7 @@ from demo_bert.commands import forecast as module
 from demo_bert.commands.forecast import Load
 from demo_bert.distributed import World
 from demo_bert.hardware.cpu import CpuBackend
+from demo_bert.report import wording
 from small_run import NUM_TRAIN, Outcome, Program, events, losses, read_json, weights
 
 
@@ -57,6 +58,29 @@ def test_a_run_opens_with_its_forecast_and_closes_with_the_fact(
     assert results["peak_memory_bytes"] > 1e8
     assert event["memory_bytes"] > 1e8
     assert event["step"] == 0
+
+
+def test_a_run_that_goes_on_holds_its_forecast_against_its_last_attempt_alone(
+    program: Program, tmp_path: Path, stop_at: list[int]
+) -> None:
+    stop_at.append(2)
+    stopped = program.run(tmp_path / "run", "-e", "1")
+    assert stopped.code == 75
+    assert "took_s" not in read_json(tmp_path / "run" / "results.json")["forecast"]
+    path = tmp_path / "run" / "events.jsonl"
+    (begun,) = [event["begun"] for event in events(tmp_path / "run", "start")]
+    first = events(tmp_path / "run")[0]["time"]
+    assert begun < first, "the start counts"
+    path.write_text(path.read_text().replace(repr(begun), repr(begun - 1000.0)))
+    stop_at.clear()
+    done = program.run(tmp_path / "run", "-e", "1")
+    assert done.code == 0, done.err
+    results = read_json(tmp_path / "run" / "results.json")
+    assert results["wall_s"] > 1000.0
+    took_s = results["forecast"]["took_s"]
+    assert 0.0 < took_s < results["wall_s"] - 1000.0
+    (line,) = [x for x in done.err.splitlines() if x.startswith("against the forecast: ")]
+    assert line.startswith(f"against the forecast: time {wording.duration(took_s)}, ")
 
 
 def test_the_forecast_counts_the_runs_own_examples(program: Program, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from demo_bert import clock
 from demo_bert.launch import local
 from small_run import CONFIG, ENVIRONMENT, ROOT, Program, events, losses, read_json, start, weights
 
@@ -233,6 +235,27 @@ def test_a_mistake_that_all_workers_see_is_told_once(program: Program, tmp_path:
 
 def end(code: int) -> SimpleNamespace:
     return SimpleNamespace(exitcode=code)
+
+
+def test_workers_are_told_when_the_attempt_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[float] = []
+
+    class Agent:
+        def run(self) -> SimpleNamespace:
+            found.append(clock.command_start())
+            return SimpleNamespace(failures={} if len(found) > 1 else {0: end(-9)})
+
+    monkeypatch.setattr(local, "_agent", lambda *args, **options: Agent())
+    monkeypatch.setattr(local.heartbeat, "told_run", lambda path: None)
+    monkeypatch.setattr(clock, "process_start", lambda: 1000.0)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("TORCHELASTIC_SIGNALS_TO_HANDLE", "")
+    before = time.time()
+    duration = SimpleNamespace(seconds=1.0)
+    local.run_workers([], num_workers=1, timeout=duration, max_restarts=1)  # type: ignore[arg-type]
+    assert found[0] == 1000.0, "with the command, not with the worker"
+    assert before <= found[1] <= time.time(), "where the attempt before it ended"
+    assert clock.VARIABLE not in os.environ
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A run's forecast: said before its first step, held against the fact after its last."""
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,7 @@ class Outlook:
         emit: Callable[..., object],
         speed: SumSpeed | None = None,
     ) -> None:
-        self._worker, self._speed = worker, speed
+        self._worker, self._speed, self._begun = worker, speed, begun
         self._before = worker.backend.peak_memory_bytes() or 0
         self.forecast: Forecast | None = None
         if checkpoint is not None:
@@ -66,16 +67,20 @@ class Outlook:
             results: Of the attempt.
 
         Returns:
-            `peak_memory_bytes` and `forecast`.
+            `peak_memory_bytes` and `forecast`; in this, where the attempt is complete, `took_s`:
+            what it took, which is less than `wall_s` where the run goes on.
         """
         peak = self._worker.backend.peak_memory_bytes()
         memory = None if peak is None else max(peak, self._before)
         kept = {"peak_memory_bytes": memory}
         if self.forecast is None:
             return kept
-        if results["status"] == "complete" and self._worker.world.is_first:
-            _LOG.info("%s", closing_line(self.forecast, results["wall_s"], memory))
-        return {**kept, "forecast": self.forecast.fields()}
+        fields = self.forecast.fields()
+        if results["status"] == "complete":
+            fields["took_s"] = took_s = time.time() - self._begun
+            if self._worker.world.is_first:
+                _LOG.info("%s", closing_line(self.forecast, took_s, memory))
+        return {**kept, "forecast": fields}
 
     def _fitted(self, found: Forecast, *, begun: float) -> Forecast:
         """The forecast with micro-batches that fit, the same on all workers."""
@@ -123,20 +128,20 @@ def forecast_lines(forecast: Forecast) -> list[str]:
     return lines
 
 
-def closing_line(forecast: Forecast, wall_s: float, memory_bytes: int | None) -> str:
+def closing_line(forecast: Forecast, took_s: float, memory_bytes: int | None) -> str:
     """Forecast against fact.
 
     Args:
         forecast: From before the first step.
-        wall_s: That the command took.
+        took_s: That the command took.
         memory_bytes: Its peak; None where unknown.
 
     Returns:
         One line.
     """
     words = (
-        f"time {wording.duration(wall_s)}, forecast {wording.duration(forecast.seconds)}"
-        f" ({_off(forecast.seconds, wall_s)})"
+        f"time {wording.duration(took_s)}, forecast {wording.duration(forecast.seconds)}"
+        f" ({_off(forecast.seconds, took_s)})"
     )
     if memory_bytes is not None and forecast.memory_bytes is not None:
         words += (

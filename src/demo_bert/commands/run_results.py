@@ -118,7 +118,7 @@ def _shares(steps: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def wall_s(events: Sequence[Mapping[str, Any]], started: float) -> float:
-    """This attempt's time so far and, of those before, from first to last event.
+    """This attempt's time so far and, of those before, from their command's start to last event.
 
     Args:
         events: All of the run.
@@ -129,6 +129,7 @@ def wall_s(events: Sequence[Mapping[str, Any]], started: float) -> float:
     """
     spans: dict[int, list[float]] = {}
     for event in events:
-        spans.setdefault(event["attempt"], []).append(event["time"])
+        span = spans.setdefault(event["attempt"], [])
+        span += [event["time"], event.get("begun", event["time"])]
     earlier = sorted(spans)[:-1]
     return time.time() - started + sum(max(spans[a]) - min(spans[a]) for a in earlier)

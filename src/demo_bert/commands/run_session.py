@@ -369,16 +369,11 @@ class RunSession(ABC):
         outlook = Outlook(worker, checkpoint, begun=self.started, emit=emit, speed=self._speed)
         end = partial(self._end, worker, directory, emit=emit, record=record, outlook=outlook)
 
-        def watched(event: str, **fields: Any) -> None:
-            if "step" in fields:
-                tell_step(fields["step"])
-            emit(event, **fields)
-
         try:
             reason = worker.train(
                 checkpoint,
                 directory.checkpoints,
-                emit=watched,
+                emit=partial(self._watched, emit),
                 stop_reason=self._asked(noting),
             )
         except TrainingError as error:
@@ -396,6 +391,14 @@ class RunSession(ABC):
                 f" it goes on with: {command}"
             )
         return results
+
+    def _watched(self, emit: Callable[..., object], event: str, **fields: Any) -> None:
+        """Records an event of the worker; those who watch are told of its step."""
+        if "step" in fields:
+            tell_step(fields["step"])
+        if event in ("start", "resume"):
+            fields["begun"] = self.started
+        emit(event, **fields)
 
     def _asked(self, noting: ExitStack) -> Callable[[], str | None]:
         """Why to stop, for the loop; from its second question on requests are noted.

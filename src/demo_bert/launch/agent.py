@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from demo_bert import heartbeat
+from demo_bert import clock, heartbeat
 from demo_bert.launch import job as jobs
 from demo_bert.launch import placement
 from demo_bert.launch.channel import Channel
@@ -56,6 +56,7 @@ def run_agent(directory: Path) -> int:
 class _Agent:
     def __init__(self, job: Job, index: int, beats: Path) -> None:
         self._job, self._index, self._beats = job, index, beats
+        self._begun = clock.process_start() - job.spent_s
         self._channel = Channel()
         self._workers: dict[int, subprocess.Popen[bytes]] = {}
         self._readers: list[threading.Thread] = []
@@ -116,6 +117,7 @@ class _Agent:
                 **variables,
                 jobs.VARIABLE: job.directory,
                 heartbeat.VARIABLE: str(self._beats),
+                clock.VARIABLE: repr(self._begun),
             },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
+from demo_bert.clock import command_start
 from demo_bert.errors import FailureError, RunDirectoryError, StopRequested
 from demo_bert.launch.attempt import Attempt, Verdict
 from demo_bert.launch.host import record_digest
@@ -149,6 +150,7 @@ def _attempted(order: Order, hosts: Hosts, *, number: int, state: _State) -> Ver
     marker = f".demo_bert-{uuid.uuid4().hex[:12]}"
     markers = [f"{marker}-{index}" for index in range(len(order.names))]
     was_made = False
+    began = time.time() if number else command_start()
     try:
         findings = _usable(order, hosts, marker=marker, is_first=number == 0)
         names = _in_order(order, findings, names=order.names)
@@ -160,6 +162,7 @@ def _attempted(order: Order, hosts: Hosts, *, number: int, state: _State) -> Ver
             cause=state.cause,
         )
         was_made = True
+        job = replace(job, spent_s=time.time() - began)
         job = _made_ready(job, order, hosts, findings, markers=markers, state=state)
         verdict = _attempt(job, hosts, timeout_s=order.timeout_s, state=state)
     finally:

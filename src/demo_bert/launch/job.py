@@ -36,6 +36,8 @@ class Job:
         is_shared: Whether all hosts see the same run directory.
         attempt: 0, 1, ...
         cause: Why the attempt before ended; empty in the first.
+        spent_s: Seconds of the attempt before the job was made: the look at the hosts and what they
+            were given. Clocks of hosts differ, so it is not the time of day.
         shown: Settings that were worked out when the job was made, for the opening table.
     """
 
@@ -55,6 +57,7 @@ class Job:
     is_shared: bool = False
     attempt: int = 0
     cause: str = ""
+    spent_s: float = 0.0
     shown: dict[str, str] = field(default_factory=dict)
 
     @property

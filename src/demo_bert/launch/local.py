@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from demo_bert import heartbeat
+from demo_bert import clock, heartbeat
 from demo_bert.choices import Duration
 from demo_bert.launch import placement
 from demo_bert.stopping import StoppedAtOnce
@@ -110,13 +110,14 @@ def run_workers(
     )
     timeout_s = timeout.seconds or 600.0
     run: str | None = None
+    begun = clock.command_start()
     for number in range(max_restarts + 1):
-        end = _attempt(argv, num_workers=num_workers, timeout_s=timeout_s, run=run)
+        end = _attempt(argv, num_workers=num_workers, timeout_s=timeout_s, run=run, begun=begun)
         if end.cause:
             _LOG.error("%s", end.cause)
         if not end.is_worth_another or number == max_restarts:
             return end.code
-        run = end.run or run
+        run, begun = end.run or run, time.time()
         _LOG.warning("starting the workers again (%d of %d)", number + 1, max_restarts)
     raise AssertionError("the last attempt returns")
 
@@ -131,8 +132,21 @@ class _End:
     run: str | None = None
 
 
-def _attempt(argv: Sequence[str], *, num_workers: int, timeout_s: float, run: str | None) -> _End:
-    """Starts the workers once, and waits for all; `run` is the directory they go on in."""
+def _attempt(
+    argv: Sequence[str], *, num_workers: int, timeout_s: float, run: str | None, begun: float
+) -> _End:
+    """Starts the workers once, and waits for all.
+
+    Args:
+        argv: The program's arguments.
+        num_workers: Workers to start.
+        timeout_s: How long they may not answer.
+        run: The directory that they go on in.
+        begun: Unix time at which the attempt began, for the run's wall time.
+
+    Returns:
+        How it ended.
+    """
     with tempfile.TemporaryDirectory(prefix="demo_bert-workers-") as directory:
         beats = Path(directory, "beats")
         beats.mkdir()
@@ -142,7 +156,8 @@ def _attempt(argv: Sequence[str], *, num_workers: int, timeout_s: float, run: st
             timeout_s=timeout_s,
             directory=directory,
         )
-        told = {heartbeat.VARIABLE: str(beats), **({heartbeat.GOES_ON: run} if run else {})}
+        told = {heartbeat.VARIABLE: str(beats), clock.VARIABLE: repr(begun)}
+        told |= {heartbeat.GOES_ON: run} if run else {}
         with _variables(told), _stop_requests_passed_on(agent) as requests:
             failures = agent.run().failures
         if not failures:

@@ -18,7 +18,8 @@ OPTIONS: tuple[Option, ...] = (
 """Every option of every command, once."""
 
 OTHER_VARIABLES: tuple[str, ...] = tuple(
-    PREFIX + name for name in ("TORCH_INDEX", "VENV", "CACHE", "JOB", "HEARTBEATS", "GOES_ON")
+    PREFIX + name
+    for name in ("TORCH_INDEX", "VENV", "CACHE", "JOB", "HEARTBEATS", "GOES_ON", "BEGUN")
 )
 """Variables of ours that no command has as a setting: of installation, downloads and launching."""
 

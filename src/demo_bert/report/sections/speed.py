@@ -67,7 +67,7 @@ def _forecast(run: Run) -> str:
     forecast = mapping(run.results.get("forecast"))
     rows: list[list[str]] = []
     for name, key, fact, words in (
-        ("Time", "seconds", finite(run.results.get("wall_s")), wording.duration),
+        ("Time", "seconds", finite(forecast.get("took_s")), wording.duration),
         ("Memory", "memory_bytes", finite(run.results.get("peak_memory_bytes")), wording.size),
     ):
         expected = finite(forecast.get(key))
