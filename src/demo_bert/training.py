@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,11 @@ from demo_bert.seeds import derive
 
 LossSum = Callable[[nn.Module, Batch], Tensor]
 """Model and batch -> the loss summed over the batch, float32: a scalar, or (P,) of its parts."""
+
+MicroStep = Callable[[Batch, Tensor, Callable[[str], None]], Tensor]
+"""A forward and a backward: batch on the host, what each part of its loss is divided by (P,), and
+what tells the clock that "forward" or "backward" is over -> the parts (P,), without a graph. It
+adds to the gradients of the parameters, which have None before a step's first micro-batch."""
 
 
 MOST_SKIPPED_IN_A_ROW = 3
@@ -161,6 +167,7 @@ def train(
     faults: Faults | None = None,
     clock: StepClock | None = None,
     gradients: Gradients | None = None,
+    micro_step: MicroStep | None = None,
 ) -> str | None:
     """Updates the model until the batches end or a stop is asked for.
 
@@ -183,6 +190,8 @@ def train(
         faults: What to do about values that are not finite, counted here; None: the run ends.
         clock: Tells where the time goes; its readings are part of each `step` event.
         gradients: Of the optimizer's parameters; None: summed in the usual way.
+        micro_step: Another way to do what `loss_sum`, `model`, `dtype` and `backend` say; None: one
+            operation after the other.
 
     Returns:
         The reason for which it stopped early, or None when all steps and evaluations are done.
@@ -196,6 +205,9 @@ def train(
     gradients = gradients or Gradients(optimizer.parameters, world)
     gradients.expect_all()
     device = backend.device()
+    if micro_step is None:
+        losses_of = partial(divided_losses, model, loss_sum=loss_sum, dtype=dtype, backend=backend)
+        micro_step = partial(_plain_micro_step, losses_of=losses_of, backend=backend)
     num_tokens = 0
     each: dict[int, Tensor] = {}  # losses of this worker's micro-batches of the step, (P,)
     counts: Tensor | None = None
@@ -211,15 +223,8 @@ def train(
         is_cut = reason is not None  # before the step's last micro-batch: it is dropped
         if micro.batch is not None and not is_cut:
             backend.seed(derive(seed, "dropout", micro.step, micro.index))
-            batch = micro.batch.to(device)
-            with backend.autocast(dtype):
-                losses = loss_sum(model, batch).reshape(-1) / counts  # (P,)
             gradients.before_backward(micro.index, is_last=micro.is_last)
-            clock.lap("forward")
-            losses.sum().backward()
-            backend.step_boundary()
-            clock.lap("backward")
-            each[micro.index] = losses.detach()
+            each[micro.index] = micro_step(micro.batch, counts, clock.lap)
             num_tokens += micro.batch.num_tokens
         if not micro.is_last:
             continue
@@ -298,6 +303,49 @@ def train(
         clock.start()
         started = time.perf_counter()
     return None
+
+
+def divided_losses(
+    model: nn.Module,
+    batch: Batch,
+    counts: Tensor,
+    *,
+    loss_sum: LossSum,
+    dtype: Dtype,
+    backend: Backend,
+) -> Tensor:
+    """What a micro-step's backward pass begins from.
+
+    Args:
+        model: On the backend's device.
+        batch: There too.
+        counts: What each part of the loss is divided by, (P,) float32.
+        loss_sum: The task's loss.
+        dtype: "bf16" or "fp32".
+        backend: The hardware.
+
+    Returns:
+        The parts of the loss, (P,) float32.
+    """
+    with backend.autocast(dtype):
+        return loss_sum(model, batch).reshape(-1) / counts  # (P,)
+
+
+def _plain_micro_step(
+    batch: Batch,
+    counts: Tensor,
+    lap: Callable[[str], None],
+    *,
+    losses_of: Callable[[Batch, Tensor], Tensor],
+    backend: Backend,
+) -> Tensor:
+    """One operation after the other; see `MicroStep`."""
+    losses = losses_of(batch.to(backend.device()), counts)  # (P,)
+    lap("forward")
+    losses.sum().backward()
+    backend.step_boundary()
+    lap("backward")
+    return losses.detach()
 
 
 def _counts(

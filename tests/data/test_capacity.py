@@ -22,6 +22,7 @@ from demo_bert.data.capacity import (
     fill,
     fill_masked,
     inert_batches,
+    rows_of,
 )
 from demo_bert.data.packing import Batch, Example, pack
 from demo_bert.losses import IGNORED, classification_loss
@@ -297,6 +298,50 @@ def test_the_choice_of_capacities_is_the_best_one() -> None:
 def test_equal_lengths_need_one_capacity() -> None:
     sizes = capacities(8, 128, totals=expected_totals([128, 128, 128], 8))
     assert sizes == (Capacity(1024, 16, 0),)
+
+
+def test_masks_are_filled_with_the_batch() -> None:
+    sizes = capacities(ROWS, LONGEST, masked_fraction=0.15)
+    places, words = torch.tensor([1, 7, 25]), torch.tensor([5, 6, 7])
+    batch = replace(batch_of([24, 3, 11]), masked_tokens=places, masked_labels=words)
+    filled = fill(batch, sizes, max_seq_length=LONGEST)
+    capacity = capacity_for(batch.num_tokens, sizes)
+    (more_places, more_words) = fill_masked(places, words, capacity=capacity)
+    assert filled.masked_tokens is not None and filled.masked_labels is not None
+    assert torch.equal(filled.masked_tokens, more_places)
+    assert torch.equal(filled.masked_labels, more_words)
+    (inert,) = (
+        each
+        for each in inert_batches(sizes, max_seq_length=LONGEST)
+        if len(each.input_ids) == capacity.tokens
+    )
+    assert inert.masked_labels is not None
+    assert inert.masked_labels.tolist() == [-100] * capacity.masked
+
+
+@settings(max_examples=100, deadline=None)
+@given(batches())
+def test_examples_for_a_capacity_make_a_batch_of_it(case: tuple[int, int, int, list[int]]) -> None:
+    rows, longest, count, lengths = case
+    below = 0
+    for size in capacities(rows, longest, count=count):
+        chosen = rows_of(size, lengths, below=below, micro_batch_size=rows)
+        if chosen:
+            batch = batch_of([lengths[row] for row in chosen])
+            assert len(set(chosen)) == len(chosen) <= rows
+            assert below < batch.num_tokens <= size.tokens
+            check_filled(batch, fill(batch, (size,), max_seq_length=longest), size, longest)
+        below = size.tokens
+
+
+def test_every_capacity_of_a_large_set_gets_examples() -> None:
+    draw = random.Random(5)
+    lengths = [min(103, max(15, round(draw.gauss(53, 13)))) for _ in range(3668)]
+    below = 0
+    for size in capacities(32, 128, totals=expected_totals(lengths, 32))[:-1]:
+        chosen = rows_of(size, lengths, below=below, micro_batch_size=32)
+        assert len(chosen) >= 30
+        below = size.tokens
 
 
 def test_masked_tokens_always_fit_their_capacity() -> None:

@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("corpus", "optim", "checkpoint", "model", "report"),
     ("data", "saver"),
     ("tasks",),
-    ("training", "evaluation", "launch", "serving"),
+    ("training", "evaluation", "replay", "launch", "serving"),
     ("commands",),
     ("cli", "bootstrap"),
     ("__main__",),

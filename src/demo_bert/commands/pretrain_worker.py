@@ -18,7 +18,8 @@ from demo_bert.commands.held_out import Unigram, loss_of, score, unigram_baselin
 from demo_bert.commands.loads import phase_of, pretraining_batch, pretraining_loads
 from demo_bert.commands.memory_limits import with_smaller_micro_batches
 from demo_bert.commands.pretraining_data import PretrainingData, scored_rows
-from demo_bert.commands.pretraining_plan import Phase
+from demo_bert.commands.pretraining_graphs import recorded_micro_step
+from demo_bert.commands.pretraining_plan import Phase, changed_numbers
 from demo_bert.commands.pretraining_rate import Pace, steps_between_evaluations
 from demo_bert.commands.pretraining_results import pretraining_results
 from demo_bert.commands.run_exchange import summed_and_updated
@@ -33,7 +34,7 @@ from demo_bert.evaluation import EvaluationStopped
 from demo_bert.hardware import Backend, Dtype
 from demo_bert.model.convert import save_model_directory
 from demo_bert.model.heads import PreTrainer
-from demo_bert.optim import make_schedule
+from demo_bert.optim import Schedule, make_schedule
 from demo_bert.optim.sharded import whole_state
 from demo_bert.run_directory import RunDirectory
 from demo_bert.seeds import derive
@@ -86,19 +87,19 @@ class PretrainWorker:
         self._best: float | None = None
         self._saver = RunSaver(settings, is_first=world.is_first)
         self._evaluated_at = time.monotonic()
-        assert settings.schedule is not None
-        self.schedules = {
-            phase.number: make_schedule(
-                settings.schedule, num_steps=phase.num_steps, warmup_steps=phase.warmup_steps
-            )
-            for phase in phases
-        }
+        self.schedules = {phase.number: _schedule(phase, settings.schedule) for phase in phases}
         self.examples = {p.number: data.examples(p, seed=settings.seed) for p in phases}
         self._scored = {phase.number: self._scored_examples(phase) for phase in phases}
         self._baselines: dict[int, Unigram] = {}
         self.model: nn.Module = PreTrainer(start.config)
         self.missing, self.unexpected = fill_model(self.model, start, seed=settings.seed)
-        suit_to_device(self.model, settings, backend=backend, num_steps=self.num_steps)
+        self.graphs = suit_to_device(
+            self.model,
+            settings,
+            backend=backend,
+            world_size=world.world_size,
+            num_steps=self.num_steps,
+        )
         self.gradients, self.optimizer = summed_and_updated(
             dict(self.model.named_parameters()), settings, world
         )
@@ -364,6 +365,8 @@ class PretrainWorker:
         seed = derive(self.settings.seed, "phase", phase.number)
         if self.faults.returns:
             seed = derive(seed, "after return", self.faults.returns)
+        loss_sum = partial(loss_of, parts=phase.parts)
+        micro_step, fill_up = recorded_micro_step(self, phase, loss_sum=loss_sum, emit=actions.emit)
         batches = pretraining_batches(
             self.examples[phase.number],
             seed=seed,
@@ -374,13 +377,14 @@ class PretrainWorker:
             rank=self.world.rank,
             world_size=self.world.world_size,
             is_canonical=self.settings.reproducible,
+            fill=fill_up,
         )
         return train(
             self.model,
             self.optimizer,
             batches=ahead(batches),
             num_steps=num_steps,
-            loss_sum=partial(loss_of, parts=phase.parts),
+            loss_sum=loss_sum,
             schedule=self.schedules[phase.number],
             peak_rate=phase.learning_rate,
             clip_norm=self.settings.clip_norm or None,
@@ -393,6 +397,7 @@ class PretrainWorker:
             faults=self.faults,
             clock=clock,
             gradients=self.gradients,
+            micro_step=micro_step,
         )
 
     def _evaluate(
@@ -456,40 +461,15 @@ class PretrainWorker:
                 "verdict": self.verdict,
                 "faults": self.faults.counters(),
                 "is_unscored": self._is_unscored,
-                "phases": self._numbers(),
+                "phases": [phase.numbers for phase in self.phases],
             },
             model=self.model.state_dict(),
             optimizer=whole_state(self.optimizer),
             phase=phase.number,
         )
 
-    def _numbers(self) -> list[dict[str, int | float | str]]:
-        """What must not change from one attempt to the next, for the run to go on exactly."""
-        names = (
-            "number",
-            "objectives",
-            "max_seq_length",
-            "global_batch_size",
-            "micro_batch_size",
-            "num_steps",
-            "warmup_steps",
-            "learning_rate",
-        )
-        return [{name: getattr(phase, name) for name in names} for phase in self.phases]
-
     def _load(self, checkpoint: Checkpoint) -> None:
-        before = checkpoint.state.get("phases", [])
-        numbers = self._numbers()
-        last = numbers[-1]
-        changed = [
-            f"{name} of phase {now['number']} is {value}, was {then.get(name)}"
-            for now, then in zip(numbers, before, strict=False)
-            for name, value in now.items()
-            if then.get(name) != value
-            and not (name == "num_steps" and now is last and value > then.get(name, value))
-        ]
-        if not changed and len(before) != len(self.phases):
-            changed = [f"{len(self.phases)} phases instead of {len(before)}"]
+        changed = changed_numbers(self.phases, checkpoint.state.get("phases", []))
         take_up(checkpoint, model=self.model, optimizer=self.optimizer, changed=changed)
         self.step = checkpoint.step
         self._saver.go_on_from(self.step)
@@ -498,3 +478,9 @@ class PretrainWorker:
         self.verdict = checkpoint.state["verdict"]
         self.faults = Faults(skips=self.faults.skips, **checkpoint.state["faults"])
         self._is_unscored = bool(checkpoint.state.get("is_unscored"))
+
+
+def _schedule(phase: Phase, name: str | None) -> Schedule:
+    """Of a phase, by its name, which the recipe has filled in."""
+    assert name is not None
+    return make_schedule(name, num_steps=phase.num_steps, warmup_steps=phase.warmup_steps)

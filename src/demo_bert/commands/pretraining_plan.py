@@ -1,7 +1,7 @@
 """The numbers of a pre-training run: its phases, worked out once from settings and recipe."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from demo_bert.data.masking import most_masked
@@ -103,6 +103,18 @@ SAMPLE_PHASES = tuple(
 """The phases of `bookswiki` cut to what the embedded text can bear."""
 
 
+_KEPT = (
+    "number",
+    "objectives",
+    "max_seq_length",
+    "global_batch_size",
+    "micro_batch_size",
+    "num_steps",
+    "warmup_steps",
+    "learning_rate",
+)
+
+
 @dataclass(frozen=True)
 class Phase:
     """What the loop and the log need to know of a phase.
@@ -157,9 +169,40 @@ class Phase:
         return replace(self, micro_batch_size=size, accumulation_steps=accumulated)
 
     @property
+    def numbers(self) -> dict[str, int | float | str]:
+        """What must not change from one attempt to the next, for the run to go on exactly."""
+        return {name: getattr(self, name) for name in _KEPT}
+
+    @property
     def most_masked(self) -> int:
         """Masked tokens of an example, at most."""
         return most_masked(self.max_seq_length) if "mlm_loss" in self.parts else 0
+
+
+def changed_numbers(phases: Sequence[Phase], before: Sequence[Mapping[str, object]]) -> list[str]:
+    """What keeps a run from going on.
+
+    Args:
+        phases: As they are now.
+        before: Their `numbers` in a checkpoint; the last phase may have become longer since.
+
+    Returns:
+        In words, what is another; empty where the run goes on.
+    """
+    changed = [
+        f"{name} of phase {phase.number} is {value}, was {then.get(name)}"
+        for phase, then in zip(phases, before, strict=False)
+        for name, value in phase.numbers.items()
+        if then.get(name) != value
+        and not (name == "num_steps" and phase is phases[-1] and _is_more(value, then.get(name)))
+    ]
+    if not changed and len(before) != len(phases):
+        changed = [f"{len(phases)} phases instead of {len(before)}"]
+    return changed
+
+
+def _is_more(value: object, before: object) -> bool:
+    return isinstance(value, int) and isinstance(before, int) and value > before
 
 
 def recipe_of(settings: TrainingSettings) -> PretrainingRecipe:

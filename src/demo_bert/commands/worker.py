@@ -14,15 +14,16 @@ from demo_bert.checkpoint import Checkpoint
 from demo_bert.commands.device_model import suit_to_device
 from demo_bert.commands.finetuning_results import finetuning_results
 from demo_bert.commands.forecast import Load
+from demo_bert.commands.graphs import FixedShapes
 from demo_bert.commands.loads import fine_tuning_batch, fine_tuning_load
 from demo_bert.commands.memory_limits import with_smaller_micro_batches
 from demo_bert.commands.run_exchange import summed_and_updated
 from demo_bert.commands.run_plan import RunPlan
 from demo_bert.commands.run_saver import RunSaver, is_due, take_up
 from demo_bert.commands.starting_weights import StartingWeights, fill_model
-from demo_bert.data.capacity import Capacity, capacities, expected_totals, fill, inert_batches
+from demo_bert.data.capacity import capacities, expected_totals
 from demo_bert.data.loader import ahead, micro_batches
-from demo_bert.data.packing import Batch, Example
+from demo_bert.data.packing import Batch, Example, pack
 from demo_bert.distributed import World
 from demo_bert.evaluation import EvaluationStopped, logits_of
 from demo_bert.files import write_text
@@ -33,7 +34,7 @@ from demo_bert.optim.sharded import whole_state
 from demo_bert.run_directory import RunDirectory
 from demo_bert.settings import TrainingSettings
 from demo_bert.tasks.task import Scores, Task, TaskData
-from demo_bert.training import Actions, Faults, StepClock, train
+from demo_bert.training import Actions, Faults, MicroStep, StepClock, divided_losses, train
 
 _EVALUATION_TOKENS = 8192
 
@@ -78,7 +79,13 @@ class Worker:
         self.train_rows, self.validation_rows = rows["train"], rows["validation"]
         self.model: nn.Module = task.make_model(start.config, data.labels)
         self.missing, self.unexpected = fill_model(self.model, start, seed=settings.seed)
-        suit_to_device(self.model, settings, backend=backend, num_steps=plan.num_steps)
+        self.graphs = suit_to_device(
+            self.model,
+            settings,
+            backend=backend,
+            world_size=world.world_size,
+            num_steps=plan.num_steps,
+        )
         self.gradients, self.optimizer = summed_and_updated(
             dict(self.model.named_parameters()), settings, world
         )
@@ -87,10 +94,6 @@ class Worker:
             settings.schedule, num_steps=plan.num_steps, warmup_steps=plan.warmup_steps
         )
         self.lengths = [len(row.input_ids) for row in self.train_rows]
-        self._sizes: tuple[Capacity, ...] | None = None
-        if backend.wants_fixed_shapes:
-            micro, length = plan.micro_batch_size, plan.max_seq_length
-            self._sizes = capacities(micro, length, totals=expected_totals(self.lengths, micro))
 
     @property
     def num_steps(self) -> int:
@@ -218,10 +221,7 @@ class Worker:
         self, actions: Actions, *, num_steps: int, clock: StepClock | None = None
     ) -> str | None:
         plan = self.plan
-        fill_up = None
-        if self._sizes is not None:
-            fill_up = partial(fill, sizes=self._sizes, max_seq_length=plan.max_seq_length)
-            self._meet_all_shapes()
+        micro_step, fill_up = self._in_fixed_shapes(actions.emit)
         batches = micro_batches(
             self.train_rows,
             seed=self.settings.seed,
@@ -251,6 +251,43 @@ class Worker:
             faults=self.faults,
             clock=clock,
             gradients=self.gradients,
+            micro_step=micro_step,
+        )
+
+    def _in_fixed_shapes(
+        self, emit: Callable[..., object]
+    ) -> tuple[MicroStep | None, Callable[[Batch], Batch] | None]:
+        """What replays micro-steps, and what fills up their batches, where that is to be."""
+        if self.backend.wants_fixed_shapes:
+            self._meet_all_shapes()
+            return None, self._shapes.fill
+        if not self.graphs.is_wanted:
+            return None, None
+        losses_of = partial(
+            divided_losses,
+            self.model,
+            loss_sum=self.task.loss_sum,
+            dtype=self.dtype,
+            backend=self.backend,
+        )
+        shapes = self._shapes
+        micro_step = self.graphs.micro_step(shapes, losses_of, emit=emit, step=self.step)
+        return micro_step, None if micro_step is None else shapes.fill
+
+    @property
+    def _shapes(self) -> FixedShapes:
+        """The shapes of micro-batches of the size that they have now."""
+        micro, length = self.plan.micro_batch_size, self.plan.max_seq_length
+        rows, sizes = self.train_rows, self.graphs.sizes
+        if micro not in sizes:
+            sizes[micro] = capacities(micro, length, totals=expected_totals(self.lengths, micro))
+        return FixedShapes(
+            sizes[micro],
+            max_seq_length=length,
+            micro_batch_size=micro,
+            lengths=self.lengths,
+            pack=lambda chosen: pack([rows[row] for row in chosen]),
+            label_shape=(2,) if self.task.head == "span" else (),
         )
 
     def write_products(self, directory: RunDirectory) -> None:
@@ -314,10 +351,10 @@ class Worker:
     def _outputs(self, stop_reason: Callable[[], str | None]) -> np.ndarray:
         """What the model makes of the validation rows: see `logits_of`."""
         fill_up, most_tokens, most_rows = None, _EVALUATION_TOKENS, 1024
-        if self._sizes is not None:
+        if self.backend.wants_fixed_shapes:
             most_rows = self.plan.micro_batch_size
             most_tokens = most_rows * self.plan.max_seq_length
-            fill_up = partial(fill, sizes=self._sizes, max_seq_length=self.plan.max_seq_length)
+            fill_up = self._shapes.fill
         return logits_of(
             self.model,
             self.validation_rows,
@@ -371,13 +408,8 @@ class Worker:
 
     def _meet_all_shapes(self) -> None:
         """Shows every fixed shape to the device before the first step, which then compiles none."""
-        assert self._sizes is not None
         self.model.train()
-        for batch in inert_batches(
-            self._sizes,
-            max_seq_length=self.plan.max_seq_length,
-            label_shape=(2,) if self.task.head == "span" else (),
-        ):
+        for batch in self._shapes.inert():
             with self.backend.autocast(self.dtype):
                 loss = self.task.loss_sum(self.model, batch.to(self.backend.device()))
             loss.backward()

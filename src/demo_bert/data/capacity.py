@@ -16,6 +16,7 @@ from itertools import accumulate
 from math import fsum
 from statistics import NormalDist
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -141,11 +142,12 @@ def fill(batch: Batch, sizes: Sequence[Capacity], *, max_seq_length: int) -> Bat
 
     Returns:
         The batch, its real rows first: T and B of its capacity, `max_seqlen` S, labels -100 and
-        ids 0 in the tail, empty sequences at the end where the tail needs fewer than there are.
-        Counts are unchanged.
+        ids 0 in the tail, empty sequences at the end where the tail needs fewer than there are. Of
+        a batch with masked tokens M too, as `fill_masked`. Counts are unchanged.
 
     Raises:
-        AssertionError: The batch has more tokens or examples than fit, or a longer example.
+        AssertionError: The batch has more tokens, masked ones or examples than fit, or a longer
+            example.
     """
     return _fill_to(batch, capacity_for(batch.num_tokens, sizes), max_seq_length=max_seq_length)
 
@@ -176,7 +178,7 @@ def fill_masked(tokens: Tensor, labels: Tensor, *, capacity: Capacity) -> tuple[
 def inert_batches(
     sizes: Sequence[Capacity], *, max_seq_length: int, label_shape: tuple[int, ...] = ()
 ) -> Iterator[Batch]:
-    """A batch without examples in each shape.
+    """A batch without examples in each shape, with masked tokens where the sizes have them.
 
     The loop runs them forward and backward once before its first step, and drops the gradients
     (they are zero): then every graph is compiled before a clock runs, however late the data first
@@ -200,9 +202,39 @@ def inert_batches(
         labels=none.new_zeros(0, *label_shape),
         num_examples=0,
         num_tokens=0,
+        masked_tokens=none if sizes[-1].masked else None,
+        masked_labels=none if sizes[-1].masked else None,
     )
     for size in reversed(sizes):
         yield _fill_to(empty, size, max_seq_length=max_seq_length)
+
+
+def rows_of(
+    capacity: Capacity, lengths: Sequence[int], *, below: int, micro_batch_size: int
+) -> list[int]:
+    """Examples that make a batch of the capacity, as many as there can be.
+
+    Args:
+        capacity: One of `capacities`.
+        lengths: Tokens of each example.
+        below: Tokens of the next smaller capacity; 0: there is none.
+        micro_batch_size: Examples of a batch, at most.
+
+    Returns:
+        Row numbers, of examples of similar length; empty where such neighbours are not found.
+
+    Example:
+        >>> rows_of(Capacity(32, 4, 0), [9, 4, 8, 7], below=16, micro_batch_size=3)
+        [1, 3, 2]
+    """
+    order = np.argsort(lengths, kind="stable")
+    ends = np.concatenate([[0], np.cumsum(np.asarray(lengths)[order])])
+    for count in range(min(micro_batch_size, len(order)), 0, -1):
+        totals = ends[count:] - ends[:-count]  # of neighbours, ascending
+        first = int(np.searchsorted(totals, below, side="right"))
+        if first < len(totals) and totals[first] <= capacity.tokens:
+            return order[first : first + count].tolist()
+    return []
 
 
 def _fill_to(batch: Batch, capacity: Capacity, *, max_seq_length: int) -> Batch:
@@ -216,6 +248,9 @@ def _fill_to(batch: Batch, capacity: Capacity, *, max_seq_length: int) -> Batch:
     ends = torch.arange(1, spare + 1).mul(max_seq_length).clamp(max=tail) + batch.num_tokens
     zeros = batch.input_ids.new_zeros(tail)
     unlabelled = batch.labels.new_full((spare, *batch.labels.shape[1:]), IGNORED)
+    places, words = batch.masked_tokens, batch.masked_labels
+    if places is not None and words is not None:
+        places, words = fill_masked(places, words, capacity=capacity)
     return replace(
         batch,
         input_ids=torch.cat([batch.input_ids, zeros]),  # (T,)
@@ -224,6 +259,8 @@ def _fill_to(batch: Batch, capacity: Capacity, *, max_seq_length: int) -> Batch:
         cu_seqlens=torch.cat([batch.cu_seqlens, ends.to(torch.int32)]),  # (B+1,)
         max_seqlen=max_seq_length,
         labels=torch.cat([batch.labels, unlabelled]),  # (B, ...)
+        masked_tokens=places,  # (M,)
+        masked_labels=words,  # (M,)
     )
 
 

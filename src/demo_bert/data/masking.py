@@ -15,7 +15,8 @@ import numpy as np
 from demo_bert.data.order import as_fractions, drawn
 from demo_bert.errors import ModelError
 
-_CHOSEN_FRACTION = 0.15
+CHOSEN_FRACTION = 0.15
+"""Of an example's tokens, those to predict."""
 _MASK_FRACTION = 0.8
 _RANDOM_FRACTION = 0.1
 _PUBLISHED_MOST = {128: 20, 512: 80}
@@ -84,7 +85,7 @@ def most_masked(max_seq_length: int) -> int:
         >>> most_masked(128), most_masked(512), most_masked(64)
         (20, 80, 9)
     """
-    return _PUBLISHED_MOST.get(max_seq_length, max(1, int(_CHOSEN_FRACTION * max_seq_length)))
+    return _PUBLISHED_MOST.get(max_seq_length, max(1, int(CHOSEN_FRACTION * max_seq_length)))
 
 
 def num_masked(lengths: np.ndarray, *, max_seq_length: int) -> np.ndarray:
@@ -101,7 +102,7 @@ def num_masked(lengths: np.ndarray, *, max_seq_length: int) -> np.ndarray:
         >>> num_masked(np.array([4, 60, 128]), max_seq_length=128).tolist()
         [1, 9, 19]
     """
-    wanted = np.rint(lengths * _CHOSEN_FRACTION).astype(np.int64)
+    wanted = np.rint(lengths * CHOSEN_FRACTION).astype(np.int64)
     return np.clip(wanted, 1, most_masked(max_seq_length))
 
 

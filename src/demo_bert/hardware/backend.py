@@ -4,6 +4,7 @@ A backend stands for one worker's device. It is made by `demo_bert.hardware.sele
 questions about the machine without touching the device, and is put to use by `prepare`.
 """
 
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Literal, Protocol
 
@@ -13,6 +14,10 @@ from torch import Tensor
 Dtype = Literal["bf16", "fp32"]
 ProductMode = Literal["native", "rounded"]
 ProcessGroup = Literal["gloo", "nccl", "hccl"]
+Work = Callable[[], None]
+"""Gives the device something to do."""
+Capture = Callable[[Sequence[Work]], list[Work]]
+"""See `Backend.capture`."""
 
 
 class Backend(Protocol):
@@ -31,6 +36,19 @@ class Backend(Protocol):
     @property
     def wants_fixed_shapes(self) -> bool:
         """Whether batches are filled up to a few sizes (`demo_bert.data.capacity`)."""
+        ...
+
+    @property
+    def capture(self) -> Capture | None:
+        """Records what each of several works gives the device to do, to be given again at once.
+
+        What is done again are the same operations on the same memory, draws of dropout anew from
+        the generator as `seed` left it; what the host worked out stays as it was. Each work is done
+        a few times before it is recorded. It may not ask the device for a value, and what it makes
+        is its own: results go into tensors that were there before. Replays take turns in the same
+        memory. Where it fails, it raises RuntimeError or another error of PyTorch's, and the device
+        is as before. None where there is no such thing.
+        """
         ...
 
     def found(self) -> str | None:

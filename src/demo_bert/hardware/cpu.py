@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from demo_bert.errors import UsageError
-from demo_bert.hardware.backend import Dtype, ProcessGroup, ProductMode
+from demo_bert.hardware.backend import Capture, Dtype, ProcessGroup, ProductMode
 
 _TOOL_TIMEOUT_S = 20
 # /proc/cpuinfo's names of instructions that multiply bfloat16: x86, then ARM.
@@ -41,6 +41,7 @@ class CpuBackend:
     name = "cpu"
     process_group: ProcessGroup = "gloo"
     wants_fixed_shapes = False
+    capture: Capture | None = None
 
     def __init__(self, local_rank: int = 0, *, root: Path = Path("/")) -> None:
         """Touches nothing.

@@ -7,15 +7,15 @@ on a CPU without them (`Backend.product_mode`).
 import os
 import re
 import warnings
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from demo_bert.errors import UsageError
-from demo_bert.hardware.backend import Dtype, ProcessGroup, ProductMode
+from demo_bert.hardware.backend import Dtype, ProcessGroup, ProductMode, Work
 from demo_bert.hardware.cpu import ask_tool, describe_host, use_true_float32
 
 # Dense (without sparsity) teraFLOPS of one GPU: bfloat16 with float32 sums, true float32; from
@@ -39,6 +39,10 @@ _PEAK_TFLOPS: tuple[tuple[str, float | None, float], ...] = (
     (r"V100-PCIE-\d+GB", None, 14.0),  # V100 data sheet
     (r"T4", None, 8.1),  # T4 data sheet
 )
+
+
+_WARM_UPS = 3
+"""Runs before one is recorded: libraries choose and load kernels in the first ones."""
 
 
 class CudaBackend:
@@ -156,6 +160,37 @@ class CudaBackend:
             return tensor
         return tensor.pin_memory().to(self.device(), non_blocking=True)
 
+    def capture(self, works: Sequence[Work]) -> list[Work]:
+        """See `Backend.capture`; CUDA graphs in one pool of memory.
+
+        Warm-up and recording are on one stream, as autograd adds up a parameter's gradient on the
+        stream on which it met the parameter. Other threads may go on using the device.
+        """
+        usual, stream = torch.cuda.current_stream(self._index), torch.cuda.Stream(self._index)
+        pool = torch.cuda.graph_pool_handle()
+        replays: list[Work] = []
+        try:
+            for work in works:
+                stream.wait_stream(usual)
+                with torch.cuda.stream(stream):
+                    for _ in range(_WARM_UPS - 1):
+                        work()
+                    with _waiting_refused():
+                        work()
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(
+                    graph, pool=pool, stream=stream, capture_error_mode="thread_local"
+                ):
+                    work()
+                replays.append(graph.replay)
+        finally:
+            torch.cuda.set_stream(usual)  # a recording that fails leaves its own
+            usual.wait_stream(stream)
+            if len(replays) < len(works):  # and may leave the generator as one that is recorded
+                generator = torch.cuda.default_generators[self._index]
+                generator.graphsafe_set_state(torch.Generator(self.device()).graphsafe_get_state())
+        return replays
+
     def peak_memory_bytes(self) -> int | None:
         """See `Backend.peak_memory_bytes`; of PyTorch's tensors."""
         return torch.cuda.max_memory_allocated(self._index)
@@ -178,6 +213,17 @@ class CudaBackend:
         """See `Backend.peak_flops`."""
         is_bf16 = dtype == "bf16" and self.product_mode(dtype) == "native"
         return peak_flops_of(torch.cuda.get_device_name(self._index), is_bf16=is_bf16)
+
+
+@contextmanager
+def _waiting_refused() -> Iterator[None]:
+    """Within it the host may not wait for the device: a recording would be broken by that."""
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
 
 
 def peak_flops_of(name: str, *, is_bf16: bool) -> float | None:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from demo_bert.errors import UsageError
-from demo_bert.hardware.backend import Dtype, ProcessGroup, ProductMode
+from demo_bert.hardware.backend import Capture, Dtype, ProcessGroup, ProductMode
 from demo_bert.hardware.cpu import ask_tool, describe_host, use_true_float32
 
 # Dense bfloat16 operations per second of the matrix engines: Intel's presentation of Gaudi 3 at
@@ -36,6 +36,7 @@ class HpuBackend:
     process_group: ProcessGroup = "hccl"
     # Every new shape is a graph to compile, many seconds each.
     wants_fixed_shapes = True
+    capture: Capture | None = None
 
     def __init__(self, local_rank: int = 0, *, root: Path = Path("/")) -> None:
         """Touches nothing.

@@ -17,7 +17,7 @@ from demo_bert.model.bert import Bert
 
 _TRIAL_TOKENS = (37, 80)
 _MOST_OF_A_REASON = 200
-_FAILURES = (
+FAILURES = (
     RuntimeError,  # torch's compilers raise its subclasses
     ArithmeticError,
     AttributeError,
@@ -50,14 +50,26 @@ def compile_layers(
     try:
         for bert in berts:
             _try(bert, autocast)
-    except _FAILURES as error:
+    except FAILURES as error:
         for module, name in _parts(berts):
             delattr(module, name)
-        words = " ".join(str(error).split())  # the first line often says only that it failed
-        return f"{type(error).__name__}: {words[:_MOST_OF_A_REASON]}"
+        return reason_of(error)
     finally:
         model.zero_grad(set_to_none=True)
     return None
+
+
+def reason_of(error: BaseException) -> str:
+    """An error of a compiler's or a library's in one line.
+
+    Args:
+        error: Of any kind.
+
+    Returns:
+        Its kind and the beginning of what it says, whose first line often says only that it failed.
+    """
+    words = " ".join(str(error).split())
+    return f"{type(error).__name__}: {words[:_MOST_OF_A_REASON]}"
 
 
 def _parts(berts: list[Bert]) -> Iterator[tuple[nn.Module, str]]:

@@ -144,8 +144,9 @@ RUN_OPTIONS: tuple[Option, ...] = (
         "--compile",
         commands=(*TRAINING, "bench"),
         group="machine",
-        choices=("auto", "on", "off"),
-        help="Whether the model is compiled; auto: where it pays.",
+        choices=("auto", "on", "graphs", "off"),
+        help="Whether the model is compiled, or its micro-steps are recorded as CUDA graphs; auto:"
+        " where it pays.",
         default="auto",
     ),
     Option(

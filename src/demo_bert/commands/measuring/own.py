@@ -209,6 +209,7 @@ class OwnSide:
             The same side, which can run no more.
         """
         self._log.close()
+        self.worker.graphs.drop()
         self.worker.model.to("meta")
         self.worker.optimizer.state.clear()
         return self
