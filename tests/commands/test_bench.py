@@ -2,13 +2,20 @@
 
 import itertools
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import Tensor, nn
 
 from demo_bert.commands.measuring import huggingface, peak
+from demo_bert.commands.measuring.course import course_of
+from demo_bert.commands.measuring.own import OwnSide, Work
+from demo_bert.data.packing import Batch
+from demo_bert.hardware.cpu import CpuBackend
 from demo_bert.model.flops import TRAINING_FACTOR, classifier_flops
+from demo_bert.tasks.classification import ClassificationTask
 from small_run import CONFIG, Program, read_json
 
 SMALL = ("-s", "24", "-b", "4", "--steps", "2", "--repeats", "2", "--device", "cpu")
@@ -124,6 +131,7 @@ def test_a_missing_peer_is_one_line_that_says_how_to_install_it(
         (("-m", "tiny", "--repeats", "0"), "--repeats"),
         (("-m", "tiny", "--against", "keras"), "huggingface"),
         (("-m", "tiny", "-s", "1000"), "512"),
+        (("-m", "tiny", "-s", "7"), "at least 8"),
         (("-m", "tiny", "-v", "2", "--against", "huggingface"), "-v"),
     ],
 )
@@ -134,6 +142,58 @@ def test_what_is_wrong_is_one_line(
     assert (done.code, done.out) == (2, "")
     assert words in done.err
     assert len([line for line in done.err.splitlines() if "error" in line]) == 1
+
+
+def work(program: Program) -> Work:
+    return Work(
+        task="mrpc",
+        model=str(program.model),
+        dtype="fp32",
+        batch_size=4,
+        max_seq_length=24,
+        dropout=0.1,
+        attention_dropout=0.1,
+        seed=1,
+        device="cpu",
+    )
+
+
+def test_nothing_of_a_work_is_left_in_the_memory_of_the_next(
+    program: Program, tmp_path: Path
+) -> None:
+    side = OwnSide(work(program), tmp_path / "events.jsonl", announce=print)
+    side.follow(course_of(side.lengths, batch_size=4, sorted_blocks=[False], steps=2, seed=1))
+    side.run(2)
+    held = [weakref.ref(parameter) for parameter in side.worker.model.parameters()]
+    held += [weakref.ref(tensor) for tensor in side.worker.optimizer.state.values()]
+    side.released()
+    assert {ref() for ref in held} == {None}
+    assert side.micro_batch_size == 4
+
+
+def test_the_table_says_what_was_measured_otherwise_than_asked_for(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss, calls = ClassificationTask.loss_sum, itertools.count()
+
+    def short(self: ClassificationTask, model: nn.Module, batch: Batch) -> Tensor:
+        if batch.num_examples > 2 and next(calls) == 1:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: no memory")
+        return loss(self, model, batch)
+
+    monkeypatch.setattr(ClassificationTask, "loss_sum", short)
+    monkeypatch.setattr(CpuBackend, "product_mode", lambda self, dtype: "rounded")
+    done = program.call(
+        *("bench", "-m", str(program.model), "-d", "bf16", "-t", "mrpc", *SMALL),
+        *("-o", str(tmp_path / "out"), "--checkpoint-activations"),
+    )
+    assert done.code == 0, done.err
+    (row,) = record(tmp_path / "out")["rows"]
+    assert (row["batch_size"], row["micro_batch_size"]) == (4, 2)
+    assert row["flags"] == ["--checkpoint-activations"]
+    assert "4 did not fit in memory: in micro-steps of 2" in done.out
+    assert "2 steps a block, --checkpoint-activations" in done.out
+    assert "no bfloat16 units here" in done.out
 
 
 def test_the_record_is_json_that_others_read(program: Program, tmp_path: Path) -> None:

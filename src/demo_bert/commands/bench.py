@@ -73,7 +73,15 @@ def run(settings: BenchSettings, origins: Mapping[str, Origin], argv: Sequence[s
 
 
 def _check(settings: BenchSettings, origins: Mapping[str, Origin]) -> None:
-    """Refuses what cannot be measured together."""
+    """Refuses what cannot be measured, or not together, before any of it is."""
+    from demo_bert.commands.pretraining_plan import SHORTEST
+
+    length = settings.max_seq_length
+    if length and length < SHORTEST and settings.task not in ("mrpc", "squad"):
+        raise UsageError(
+            f"{origins['max_seq_length']} {length}: -t {settings.task} needs at least {SHORTEST}"
+            " tokens"
+        )
     if settings.against is None:
         return
     from demo_bert.commands.measuring.huggingface import transformers_version
@@ -146,8 +154,7 @@ def _works(settings: BenchSettings, backend: "Backend") -> Iterator["Work"]:
     dropouts = [(settings.dropout, settings.attention_dropout)]
     if backend.name != "cpu" and dropouts == [(None, None)]:
         dropouts.append((0.0, 0.0))
-    flags = [("--compile", settings.compile)] if settings.compile != "auto" else []
-    extra = [text for flag in flags for text in flag]
+    extra = [f"--compile={settings.compile}"] if settings.compile != "auto" else []
     if settings.checkpoint_activations:
         extra.append("--checkpoint-activations")
     for task in tasks:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from demo_bert import __version__
 from demo_bert.commands.measuring.blocks import PARTS, Measured
 from demo_bert.commands.measuring.huggingface import FORMS, Form
 from demo_bert.commands.measuring.own import OwnSide
@@ -17,6 +18,7 @@ from demo_bert.report import wording
 
 _COLUMNS = 80
 _SHOWN_PARTS = (*PARTS, "other")
+_ROUNDED = "no bfloat16 units here: products of rounded operands, and the peak, are float32's"
 RULE = (
     "the first {warm_up} steps are left out; the device is waited for at the end of each block of"
     " steps; medians of {repeats} blocks; a step is all from the examples on the host to the"
@@ -60,13 +62,14 @@ def lines_of(rows: Sequence[Row], peak: Peak, *, facts: Mapping[str, Any]) -> li
         Lines of at most 80 columns.
     """
     first = rows[0].own
-    sheet = first.worker.backend.peak_flops(first.worker.dtype)
+    sheet = first.backend.peak_flops(first.dtype)
     shape = " x ".join(map(str, peak.shape))
     lines = [
         f"{facts['model']} in {facts['dtype']} on {facts['device_model']}, {facts['threads']}"
         f" threads, {wording.count(facts['world_size'], 'worker')}",
         f"peak  {_flops(peak.flops_per_s)}/s a worker, by a product of {shape}"
         + (f"; data sheet {_flops(sheet)}/s" if sheet else ""),
+        *([_ROUNDED] if facts["products"] == "rounded" else []),
         "",
         f"{'':11}{'examples/s':>11}{'tokens/s':>11}{'model FLOP/s':>13}{'of peak':>9}"
         f"{'step':>10}{'memory':>9}",
@@ -108,7 +111,7 @@ def record_of(rows: Sequence[Row], peak: Peak, *, facts: Mapping[str, Any]) -> d
         "peak": {
             "flops_per_s": peak.flops_per_s,
             "shape": list(peak.shape),
-            "data_sheet_flops_per_s": first.worker.backend.peak_flops(first.worker.dtype),
+            "data_sheet_flops_per_s": first.backend.peak_flops(first.dtype),
             "measured": [
                 {"when": when, "shape": list(shape), "flops_per_s": rate}
                 for when, shape, rate in peak.seen
@@ -131,16 +134,18 @@ def facts_of(own: OwnSide, *, world_size: int, repeats: int, peak: Peak, warm_up
     Returns:
         Plain values.
     """
-    hardware = own.worker.backend.describe()
+    hardware = own.backend.describe()
     return {
         "model": own.work.model,
         "dtype": own.work.dtype,
-        "products": own.worker.backend.product_mode(own.worker.dtype),
+        "products": own.backend.product_mode(own.dtype),
         "device_model": hardware["model"],
         "hardware": hardware,
         "threads": torch.get_num_threads(),
         "world_size": world_size,
         "torch": torch.__version__,
+        "demo_bert": __version__,
+        "seed": own.work.seed,
         "load": os.getloadavg()[0],
         "repeats": repeats,
         "rule": RULE.format(
@@ -155,10 +160,12 @@ def _row_record(row: Row, peak: Peak, facts: Mapping[str, Any]) -> dict[str, Any
     return {
         "task": work.task,
         "batch_size": work.batch_size,
+        "micro_batch_size": row.own.micro_batch_size,
+        "flags": list(work.extra),
         "max_seq_length": work.max_seq_length,
         "dropout": config.hidden_dropout_prob,
         "attention_dropout": config.attention_probs_dropout_prob,
-        "optimizer": row.own.worker.settings.optimizer,
+        "optimizer": row.own.optimizer,
         "examples": {
             "kind": "drawn",
             "count": len(row.own.lengths),
@@ -228,9 +235,15 @@ def _examples(rows: Sequence[Row]) -> list[str]:
         )
         lines.append(
             f"    dropout {config.hidden_dropout_prob:g} and"
-            f" {config.attention_probs_dropout_prob:g}, {row.own.worker.settings.optimizer},"
+            f" {config.attention_probs_dropout_prob:g}, {row.own.optimizer},"
             f" {wording.count(row.measured.steps, 'step')} a block"
+            + "".join(f", {flag}" for flag in work.extra if flag.startswith("--"))
         )
+        if row.own.micro_batch_size != work.batch_size:
+            lines.append(
+                f"    {work.batch_size} did not fit in memory: in micro-steps of"
+                f" {row.own.micro_batch_size}"
+            )
     return lines
 
 

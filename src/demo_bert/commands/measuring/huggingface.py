@@ -73,7 +73,7 @@ def peer_dtype(own: OwnSide) -> Dtype:
         The same; float32 where this machine has no bfloat16 units, for which torch's bfloat16
         products take many times as long.
     """
-    backend, dtype = own.worker.backend, own.worker.dtype
+    backend, dtype = own.backend, own.dtype
     return "fp32" if backend.product_mode(dtype) == "rounded" else dtype
 
 
@@ -88,7 +88,7 @@ class HuggingFaceSide:
     def __init__(self, own: OwnSide, form: Form) -> None:
         self.form: Form = form
         self._own, self._work = own, own.work
-        self._backend = own.worker.backend
+        self._backend = own.backend
         self._dtype = peer_dtype(own)
         torch.manual_seed(own.work.seed)
         self._model: Any = _model(own.work, own.config.to_dict()).train()

@@ -5,6 +5,7 @@ loader's thread, events written to a file, the check for values that are not fin
 """
 
 import dataclasses
+import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -156,6 +157,10 @@ class OwnSide:
         self.worker, self.source = made(work, self.start)
         self._log = EventLog.open(events)
         self.config = self.worker.start.config
+        self.backend, self.dtype = self.worker.backend, self.worker.dtype
+        self.optimizer = self.worker.settings.optimizer
+        self.micro_batch_size = work.batch_size
+        """Examples of a micro-step; less than asked for where memory ran out."""
         self.lengths = self.source.lengths
         """Tokens of each drawn example."""
 
@@ -210,9 +215,16 @@ class OwnSide:
         """
         self._log.close()
         self.worker.graphs.drop()
-        self.worker.model.to("meta")
-        self.worker.optimizer.state.clear()
+        self.micro_batch_size = _micro_batch_size(self.worker)
+        del self.worker, self.source, self.start
+        gc.collect()
         return self
+
+
+def _micro_batch_size(worker: Worker | PretrainWorker) -> int:
+    if isinstance(worker, Worker):
+        return worker.plan.micro_batch_size
+    return worker.phases[0].micro_batch_size
 
 
 class Rows:
