@@ -44,11 +44,15 @@ class Plain:
         self.norms: list[float] = []
 
     @torch.no_grad()
-    def step(self, learning_rate: float, step: int) -> None:
+    def step(self, learning_rate: float, step: int, *, norm: float, factor: float) -> None:
         assert step == len(self.rates)
         self.rates.append(learning_rate)
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
-        self.norms.append(float(torch.cat([g.flatten() for g in gradients]).norm()))
+        found = float(torch.cat([g.flatten() for g in gradients]).norm())
+        assert norm == pytest.approx(found, rel=1e-5)
+        for gradient in gradients:
+            gradient *= factor
+        self.norms.append(factor * found)
         for parameter in self.parameters.values():
             if parameter.grad is not None:
                 parameter -= learning_rate * parameter.grad

@@ -251,9 +251,8 @@ def train(
         where = ""
         if is_finite:
             faults.in_a_row = 0
-            if clip_norm is not None and norm > clip_norm:
-                gradients.scale(clip_norm / norm)
-            optimizer.step(rate, step)
+            factor = 1.0 if clip_norm is None else clip_norm / max(norm, clip_norm)
+            optimizer.step(rate, step, norm=norm, factor=factor)
         else:
             where = _broken(mean_loss, gradients)
             actions.emit(

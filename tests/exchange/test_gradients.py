@@ -126,7 +126,7 @@ def test_what_got_no_gradient_in_the_step_before_is_not_waited_for(sent: list[in
     assert model.weights[3].grad is not None
 
 
-def test_norm_scale_and_the_first_broken_gradient() -> None:
+def test_norm_and_the_first_broken_gradient() -> None:
     model = Product()
     gradients = Gradients(dict(model.named_parameters()), World())
     assert gradients.norm() == 0.0 and gradients.sent_bytes == 0
@@ -134,8 +134,7 @@ def test_norm_scale_and_the_first_broken_gradient() -> None:
     gradients.launch(1)
     assert gradients.has() == [False, True, True, False]
     assert gradients.norm() == pytest.approx(math.sqrt(4 * 7 + 30))
-    gradients.scale(0.5)
-    assert model.weights[1].grad is not None and model.weights[1].grad.tolist() == [1.0] * 7
+    assert model.weights[1].grad is not None
     assert gradients.broken() is None
     model.weights[1].grad[3] = math.inf
     assert gradients.broken() == "weights.1"

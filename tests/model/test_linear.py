@@ -81,7 +81,9 @@ def test_the_narrow_copy_follows_every_change_of_the_master(name: str) -> None:
     elif name == "other storage":
         layer.weight.data = torch.randn(5, 16)
     else:
-        make_optimizer(name, dict(layer.named_parameters()), weight_decay=0.0).step(0.1, 0)
+        make_optimizer(name, dict(layer.named_parameters()), weight_decay=0.0).step(
+            0.1, 0, norm=1.0
+        )
     expected = torch.nn.functional.linear(
         inputs.bfloat16(), layer.weight.bfloat16(), layer.bias.bfloat16()
     )

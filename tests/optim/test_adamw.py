@@ -46,7 +46,7 @@ def trained(optimizer_of: object, name: str, seed: int = 0) -> Tensor:
     optimizer = optimizer_of({name: parameter})  # type: ignore[operator]
     for step, rate in enumerate(RATES):
         parameter.grad = gradients[step].clone()
-        optimizer.step(rate, step)
+        optimizer.step(rate, step, norm=1.0)
     return parameter.detach()
 
 
@@ -99,7 +99,7 @@ def test_biases_and_norms_do_not_decay() -> None:
     optimizer = AdamW(parameters, weight_decay=0.5)
     for parameter in parameters.values():
         parameter.grad = torch.zeros(2)
-    optimizer.step(0.1, 0)
+    optimizer.step(0.1, 0, norm=1.0)
     assert [parameter[0].item() for parameter in parameters.values()] == pytest.approx([0.95, 1, 1])
 
 
@@ -107,7 +107,7 @@ def test_a_parameter_without_gradient_stays_as_it_is() -> None:
     parameters = {"a": nn.Parameter(torch.ones(2)), "b": nn.Parameter(torch.ones(2))}
     optimizer = AdamW(parameters, weight_decay=0.5)
     parameters["a"].grad = torch.ones(2)
-    optimizer.step(0.1, 0)
+    optimizer.step(0.1, 0, norm=1.0)
     assert parameters["b"].tolist() == [1, 1]
     assert optimizer.state["exp_avg.b"].tolist() == [0, 0]
     assert parameters["a"][0] < 1
@@ -120,13 +120,13 @@ def test_the_state_is_all_that_a_new_optimizer_needs() -> None:
     first = AdamW({"w": parameter})
     for step in range(7):
         parameter.grad = gradients[step].clone()
-        first.step(RATES[step], step)
+        first.step(RATES[step], step, norm=1.0)
     second = AdamW({"w": parameter})
     for name, tensor in first.state.items():
         second.state[name].copy_(tensor)
     for step in range(7, NUM_STEPS):
         parameter.grad = gradients[step].clone()
-        second.step(RATES[step], step)
+        second.step(RATES[step], step, norm=1.0)
     assert torch.equal(parameter.detach(), whole)
 
 
@@ -141,3 +141,22 @@ def test_moments_are_float32_and_named_after_their_weights() -> None:
 def test_an_unknown_name_is_answered_with_those_that_there_are() -> None:
     with pytest.raises(UsageError, match="adamv.*adamw"):
         make_optimizer("adamv", {}, weight_decay=0.0)
+
+
+@pytest.mark.parametrize("name", ["adamw", "lamb", "lamb-paper"])
+@pytest.mark.parametrize("fused", [("cpu",), ()], ids=["fused", "plain"])
+def test_a_factor_scales_the_gradients_first(
+    name: str, fused: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("demo_bert.optim.kernel._FUSED", fused)
+    found: list[Tensor] = []
+    for factor, scale in ((0.25, 1.0), (1.0, 0.25)):
+        parameter = nn.Parameter(torch.arange(1.0, 5.0))
+        optimizer = make_optimizer(name, {"w": parameter}, weight_decay=0.1)
+        for step in range(3):
+            gradient = torch.tensor([0.5, -0.1, 2.0, -(3.0**step)]) * scale
+            norm = float(gradient.norm())
+            parameter.grad = gradient
+            optimizer.step(0.1, step, norm=norm, factor=factor)
+        found.append(parameter.detach())
+    torch.testing.assert_close(found[0], found[1], rtol=1e-6, atol=1e-7)

@@ -58,7 +58,7 @@ def test_every_tasks_recipe_names_what_there_is() -> None:
 
 def test_the_tables_of_optimizers_and_schedules_have_every_file() -> None:
     modules = {path.stem for path in (SOURCE / "optim").glob("*.py")}
-    shared = {"__init__", "groups", "scaling", "schedule", "sharded"}
+    shared = {"__init__", "groups", "kernel", "scaling", "schedule", "sharded"}
     made = {type(make_optimizer(name, {}, weight_decay=0.0)).__module__ for name in OPTIMIZERS}
     assert made == {f"demo_bert.optim.{name}" for name in modules - shared}
     schedules = import_module("demo_bert.optim.schedule")

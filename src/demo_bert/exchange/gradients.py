@@ -15,6 +15,7 @@ from torch import Tensor
 
 from demo_bert.distributed import World, sum_numbers
 from demo_bert.exchange.arena import BUCKET_ELEMENTS, Arena
+from demo_bert.exchange.norms import norms
 from demo_bert.exchange.sums import AllReduce, BucketSum, SumOfShares
 from demo_bert.exchange.tree import is_closer, lane, refuse_other_counts
 
@@ -196,25 +197,11 @@ class Gradients:
             0 where there are none.
         """
         own = [gradient for _, gradient in self._own()]
-        norm = 0.0
-        if own and own[0].is_cpu:
-            # torch's norms take one thread there, and twice the time of products with themselves.
-            flat = (gradient.reshape(-1) for gradient in own)
-            norm = math.sqrt(torch.stack([torch.dot(each, each) for each in flat]).sum())
-        elif own:
-            norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(own))))
+        norm = float(torch.linalg.vector_norm(norms(own))) if own else 0.0
         if not self._is_sharded:
             return norm
         (squares,) = sum_numbers([norm * norm], self._world, self.arena.flat.device)
         return math.sqrt(squares)
-
-    def scale(self, factor: float) -> None:
-        """Multiplies all gradients.
-
-        Args:
-            factor: By what.
-        """
-        torch._foreach_mul_([gradient for _, gradient in self._own()], factor)
 
     def broken(self) -> str | None:
         """The first parameter whose gradient is not finite; all workers ask together.

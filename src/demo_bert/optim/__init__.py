@@ -23,12 +23,14 @@ class Optimizer(Protocol):
     state: dict[str, Tensor]
     """Named moments, float32; a checkpoint copies into and out of these tensors."""
 
-    def step(self, learning_rate: float, step: int) -> None:
-        """One update from the gradients.
+    def step(self, learning_rate: float, step: int, *, norm: float, factor: float = 1.0) -> None:
+        """One update from the gradients, which may be scaled in place.
 
         Args:
             learning_rate: Of this step.
             step: Updates before this one, from 0.
+            norm: Global norm of the gradients as they are.
+            factor: What they are multiplied by first.
         """
         ...
 

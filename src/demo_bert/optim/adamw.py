@@ -8,9 +8,9 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.optim.adamw import adamw
 
 from demo_bert.optim.groups import split_by_decay
+from demo_bert.optim.kernel import adamw_
 
 _NO_CORRECTION_STEP = 1e9
 """A step so late that 1 - beta**step is exactly 1 in float32."""
@@ -20,7 +20,8 @@ class AdamW:
     """Adam with decoupled weight decay.
 
     Args:
-        parameters: Names and float32 master weights; gradients are read from `.grad`.
+        parameters: Names and float32 master weights; gradients are read from `.grad`, and may be
+            scaled in place.
         weight_decay: Share of the weight taken off per unit of learning rate; not on biases and
             layer norms.
         betas: Decay of the first and the second moment.
@@ -55,35 +56,33 @@ class AdamW:
         """Named moments, float32; a checkpoint copies into and out of these tensors."""
 
     @torch.no_grad()
-    def step(self, learning_rate: float, step: int) -> None:
+    def step(self, learning_rate: float, step: int, *, norm: float, factor: float = 1.0) -> None:
         """One update from the gradients; parameters without one stay as they are.
 
         Args:
             learning_rate: Of this step.
             step: Updates before this one, from 0.
+            norm: Global norm of the gradients; not needed here.
+            factor: What the gradients are multiplied by first.
         """
+        del norm
         done = float(step) if self.bias_correction else _NO_CORRECTION_STEP
         for names, weight_decay in self._groups:
             names = [name for name in names if self.parameters[name].grad is not None]
             if not names:
                 continue
             weights = [self.parameters[name] for name in names]
-            adamw(
+            adamw_(
                 weights,
                 [weight.grad for weight in weights if weight.grad is not None],
                 [self.state[f"exp_avg.{name}"] for name in names],
                 [self.state[f"exp_avg_sq.{name}"] for name in names],
-                [],
-                [torch.tensor(done, device=weight.device) for weight in weights],
-                fused=weights[0].device.type in ("cpu", "cuda"),
-                foreach=False,
-                amsgrad=False,
-                beta1=self.betas[0],
-                beta2=self.betas[1],
-                lr=learning_rate,
-                weight_decay=weight_decay,
+                learning_rate=learning_rate,
+                step=done,
+                factor=factor,
+                betas=self.betas,
                 eps=self.eps,
-                maximize=False,
+                weight_decay=weight_decay,
             )
             # The fused kernel does not tell; copies in another type are made anew by it.
             torch.autograd.graph.increment_version(weights)

@@ -1,8 +1,8 @@
 """LAMB: Adam's direction, scaled for each tensor by the norm of its weights.
 
-The way down is made by torch's fused AdamW kernel, let loose on zeros at a rate of 1: one pass over
-gradient and moments, and what the zeros have become is it. Where that kernel is missing the same is
-done by plain operations. State is named tensors, as AdamW's.
+The way down is made by torch's fused AdamW kernel, let loose at a rate of 1 on what the weights
+decay by: one pass over gradient and moments, and what is there afterwards is it. Where that kernel
+is missing the same is done by plain operations. State is named tensors, as AdamW's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,11 +10,10 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.optim.adamw import adamw
 
+from demo_bert.exchange.norms import norms
 from demo_bert.optim.groups import decays, num_parts
-
-_FUSED = ("cpu", "cuda")
+from demo_bert.optim.kernel import adamw_, is_fused
 
 
 class Shares(Protocol):
@@ -26,10 +25,6 @@ class Shares(Protocol):
 
     def norms(self, keys: Sequence[tuple[str, int]], numbers: Sequence[Tensor]) -> Tensor:
         """Norms of whole tensors; all workers ask together, each for those it has numbers of."""
-        ...
-
-    def global_norm(self, numbers: Sequence[Tensor]) -> Tensor:
-        """The norm of all workers' numbers; all workers ask together."""
         ...
 
 
@@ -82,65 +77,55 @@ class Lamb:
         """Where the parameters are pieces of tensors; None: they are whole."""
 
     @torch.no_grad()
-    def step(self, learning_rate: float, step: int) -> None:
+    def step(self, learning_rate: float, step: int, *, norm: float, factor: float = 1.0) -> None:
         """One update from the gradients; parameters without one stay as they are.
 
         Args:
             learning_rate: Of this step.
             step: Updates before this one, from 0; where a schedule starts anew (the second phase
                 of pre-training) it counts from 0 again, though the moments stay.
+            norm: Global norm of the gradients.
+            factor: What the gradients are multiplied by first.
         """
+        if self.max_norm is not None and norm * factor > self.max_norm:
+            factor = self.max_norm / norm
         present = [name for name, weight in self.parameters.items() if weight.grad is not None]
-        if not present and self.shares is None:
-            return
-        self._normalise([g for name in present if (g := self.parameters[name].grad) is not None])
         # On a CPU one tensor at a time stays in the cache; elsewhere few large kernels are better.
-        is_each = self.shares is None and self.parameters[present[0]].device.type == "cpu"
+        is_each = self.shares is None and present and self.parameters[present[0]].is_cpu
         groups = [[name] for name in present] if is_each else [present]
         for names in groups:
-            self._update(names, learning_rate, step=step)
+            directions = self._directions(names, step, factor=factor)
+            self._go(names, directions, learning_rate)
 
-    def _normalise(self, gradients: Sequence[Tensor]) -> None:
-        """Scales all gradients down to the largest global norm that is allowed."""
-        if self.max_norm is None:
-            return
-        if self.shares is None:
-            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(gradients))))
-        else:
-            norm = self.shares.global_norm(gradients)
-        factor = (self.max_norm / norm).clamp(max=1.0)  # a norm of 0 gives infinity, and so 1
-        if gradients:
-            torch._foreach_mul_(list(gradients), factor)
-
-    def _update(self, names: Sequence[str], learning_rate: float, *, step: int) -> None:
-        weights = [self.parameters[name] for name in names]
-        directions = self._directions(names, step)
-        decayed = [place for place, name in enumerate(names) if self._decays[name]]
-        if decayed:
+    def _go(self, names: Sequence[str], directions: Sequence[Tensor], rate: float) -> None:
+        """Takes the weights down, each tensor as far as its trust ratio says."""
+        chosen = [place for place, name in enumerate(names) if self._has_ratio[name]]
+        others = [place for place, name in enumerate(names) if not self._has_ratio[name]]
+        keys, weights = self._parts(names, chosen, [self.parameters[name] for name in names])
+        _, downs = self._parts(names, chosen, directions)
+        if keys or self.shares is not None:
+            sizes, lengths = self._norms(keys, weights), self._norms(keys, downs)
+            ratios = torch.where((sizes > 0) & (lengths > 0), sizes / lengths, 1.0)
+            if downs and downs[0].is_cpu:
+                for weight, down, ratio in zip(weights, downs, ratios.tolist(), strict=True):
+                    weight.add_(down, alpha=rate * ratio)
+            elif downs:
+                torch._foreach_mul_(downs, list(ratios.unbind()))
+                torch._foreach_add_(weights, downs, alpha=rate)
+        if others:
             torch._foreach_add_(
-                [directions[place] for place in decayed],
-                [weights[place] for place in decayed],
-                alpha=-self._weight_decay,
+                [self.parameters[names[place]] for place in others],
+                [directions[place] for place in others],
+                alpha=rate,
             )
-        scaled = [place for place, name in enumerate(names) if self._has_ratio[name]]
-        if scaled or self.shares is not None:
-            chosen_names = [names[place] for place in scaled]
-            keys, chosen = self._parts(chosen_names, [directions[place] for place in scaled])
-            _, sizes = self._parts(chosen_names, [weights[place] for place in scaled])
-            norms, lengths = self._norms(keys, sizes), self._norms(keys, chosen)
-            ratios = torch.where((norms > 0) & (lengths > 0), norms / lengths, 1.0)
-            if chosen:
-                torch._foreach_mul_(chosen, list(ratios.unbind()))
-        if names:
-            torch._foreach_add_(weights, directions, alpha=learning_rate)
 
     def _parts(
-        self, names: Sequence[str], tensors: Sequence[Tensor]
+        self, names: Sequence[str], chosen: Sequence[int], tensors: Sequence[Tensor]
     ) -> tuple[list[tuple[str, int]], list[Tensor]]:
         """Query, key and value are one tensor here and three in the published models."""
         parts = [
             ((name, place), part)
-            for name, tensor in zip(names, tensors, strict=True)
+            for name, tensor in ((names[place], tensors[place]) for place in chosen)
             for place, part in (
                 enumerate(tensor.chunk(num_parts(name)))
                 if self.shares is None
@@ -152,36 +137,38 @@ class Lamb:
     def _norms(self, keys: Sequence[tuple[str, int]], tensors: Sequence[Tensor]) -> Tensor:
         if self.shares is not None:
             return self.shares.norms(keys, tensors)
-        return torch.stack(torch._foreach_norm(list(tensors)))
+        return norms(tensors)
 
-    def _directions(self, names: Sequence[str], step: int) -> list[Tensor]:
-        """Adam's bias-corrected way down for each tensor; moments are brought up to date."""
+    def _directions(self, names: Sequence[str], step: int, *, factor: float) -> list[Tensor]:
+        """The way down for each tensor, decay included; moments are brought up to date."""
         weights = [self.parameters[name] for name in names]
         if not weights:
             return []
         gradients = [weight.grad for weight in weights if weight.grad is not None]
         first = [self.state[f"exp_avg.{name}"] for name in names]
         second = [self.state[f"exp_avg_sq.{name}"] for name in names]
-        if weights[0].device.type not in _FUSED:
-            return self._plain_directions(gradients, first, second, step=step)
-        directions = [torch.zeros_like(weight) for weight in weights]
-        adamw(
-            directions,
-            gradients,
-            first,
-            second,
-            [],
-            [torch.tensor(float(step), device=weight.device) for weight in weights],
-            fused=True,
-            foreach=False,
-            amsgrad=False,
-            beta1=self.betas[0],
-            beta2=self.betas[1],
-            lr=1.0,
-            weight_decay=0.0,
-            eps=self.eps,
-            maximize=False,
-        )
+        decayed = [self._weight_decay if self._decays[name] else 0.0 for name in names]
+        directions = [
+            weight * -decay if decay else torch.zeros_like(weight)
+            for weight, decay in zip(weights, decayed, strict=True)
+        ]
+        if is_fused(weights[0]):
+            adamw_(
+                directions,
+                gradients,
+                first,
+                second,
+                learning_rate=1.0,
+                step=float(step),
+                factor=factor,
+                betas=self.betas,
+                eps=self.eps,
+                weight_decay=0.0,
+            )
+            return directions
+        torch._foreach_mul_(gradients, factor)
+        downs = self._plain_directions(gradients, first, second, step=step)
+        torch._foreach_add_(directions, downs)
         return directions
 
     def _plain_directions(

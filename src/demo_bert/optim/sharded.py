@@ -61,18 +61,20 @@ class ShardedOptimizer:
         """Named moments of the pieces, float32, flat."""
 
     @torch.no_grad()
-    def step(self, learning_rate: float, step: int) -> None:
+    def step(self, learning_rate: float, step: int, *, norm: float, factor: float = 1.0) -> None:
         """One update from the gradients; parameters without one stay as they are.
 
         Args:
             learning_rate: Of this step.
             step: Updates before this one, from 0.
+            norm: Global norm of all workers' gradients.
+            factor: What the gradients are multiplied by first.
         """
         for key, piece in self._pieces.items():
             is_there = self.parameters[self._names[piece.index]].grad is not None
             gradient = self._arena.flat[piece.start : piece.end]
             self._shares[key].grad = gradient if is_there else None
-        self._inner.step(learning_rate, step)
+        self._inner.step(learning_rate, step, norm=norm, factor=factor)
         pending = []
         for bucket in self._arena.buckets:
             start, end = self._arena.share(bucket, self._world.rank)
@@ -145,12 +147,6 @@ class ShardedOptimizer:
         summed = sum_numbers(list(squares.values()), self._world, self._flat.device)
         whole = dict(zip(squares, summed, strict=True))
         return torch.tensor([math.sqrt(whole[p]) for p in places], device=self._flat.device)
-
-    def global_norm(self, numbers: Sequence[Tensor]) -> Tensor:
-        """See `optim.lamb.Shares.global_norm`."""
-        squares = sum(float(norm) ** 2 for norm in torch._foreach_norm(list(numbers)))
-        (summed,) = sum_numbers([squares], self._world, self._flat.device)
-        return torch.tensor(math.sqrt(summed), device=self._flat.device)
 
 
 def whole_state(optimizer: "Optimizer | ShardedOptimizer") -> Mapping[str, Tensor]:
