@@ -10,6 +10,7 @@ Shapes: T tokens, P rows of all blocks, B examples, G examples of a block, S its
 size, A heads, D head size.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -32,6 +33,7 @@ class Block:
 
     Attributes:
         first_row: Where its G * S rows begin.
+        first_pair: Where its G * S * S pairs of query and key begin.
         num_examples: G.
         longest: S.
         bias: (G, 1, 1, S) float32, 0 for keys of the example and -inf for padding; None where all
@@ -39,6 +41,7 @@ class Block:
     """
 
     first_row: int
+    first_pair: int
     num_examples: int
     longest: int
     bias: Tensor | None
@@ -54,6 +57,7 @@ class Layout:
         sources: (P,) int64, the token of each row, 0 where it has none; None as `places`.
         empty: The rows without a token, int64; None as `places`.
         num_rows: P.
+        num_pairs: Pairs of query and key of all blocks, for one head.
     """
 
     blocks: tuple[Block, ...]
@@ -61,6 +65,7 @@ class Layout:
     sources: Tensor | None
     empty: Tensor | None
     num_rows: int
+    num_pairs: int
 
     def rows(self, tokens: Tensor) -> Tensor:
         """Tokens laid out in blocks: (T, C) -> (P, C), 0 where a row has no token."""
@@ -129,7 +134,7 @@ def make_layout(lengths: Sequence[int], *, num_heads: int, **costs: int) -> Layo
     starts = np.concatenate([[0], np.cumsum(sizes)])  # (B+1,)
     places = np.empty(starts[-1], np.int64)  # (T,)
     blocks: list[Block] = []
-    row = 0
+    row = pair = 0
     for begin, end in zip(bounds, bounds[1:], strict=False):
         chosen = order[begin:end]  # (G,)
         longest = int(sizes[chosen[-1]])
@@ -142,14 +147,15 @@ def make_layout(lengths: Sequence[int], *, num_heads: int, **costs: int) -> Layo
             hidden = np.arange(longest) >= sizes[chosen, None]  # (G, S)
             bias = torch.from_numpy(np.where(hidden, -np.inf, 0.0).astype(np.float32))
             bias = bias[:, None, None, :]
-        blocks.append(Block(row - len(chosen) * longest, len(chosen), longest, bias))
+        blocks.append(Block(row - len(chosen) * longest, pair, len(chosen), longest, bias))
+        pair += len(chosen) * longest**2
     is_plain = row == starts[-1] and bool((np.diff(places) == 1).all())
     if is_plain:
-        return Layout(tuple(blocks), None, None, None, row)
+        return Layout(tuple(blocks), None, None, None, row, pair)
     sources = np.full(row, -1)  # (P,)
     sources[places] = np.arange(len(places))
     numbers = (places, sources.clip(0), np.flatnonzero(sources < 0))
-    return Layout(tuple(blocks), *map(torch.from_numpy, numbers), num_rows=row)
+    return Layout(tuple(blocks), *map(torch.from_numpy, numbers), num_rows=row, num_pairs=pair)
 
 
 def block_attention(qkv: Tensor, layout: Layout, *, num_heads: int, dropout: float) -> Tensor:
@@ -168,22 +174,24 @@ def block_attention(qkv: Tensor, layout: Layout, *, num_heads: int, dropout: flo
 
 
 class _BlockAttention(torch.autograd.Function):
-    """Keeps queries, keys, values, weights and masks of each block for the backward pass."""
+    """Keeps queries, keys, values, weights and mask for the backward pass, those of all blocks."""
 
     @staticmethod
     def forward(  # type: ignore[bad-override]  # autograd.Function is declared with *args
         ctx: Any, qkv: Tensor, layout: Layout, num_heads: int, dropout: float
     ) -> Tensor:
-        hidden = qkv.shape[1] // 3
-        size = hidden // num_heads
+        size = qkv.shape[1] // (3 * num_heads)
         wide = torch.promote_types(qkv.dtype, torch.float32)
         rows = layout.rows(qkv)  # (P, 3H)
-        output = rows.new_empty(layout.num_rows, hidden)  # (P, H)
-        masks = Masks(dropout, qkv.dtype) if dropout > 0.0 else None
-        ctx.scale = 1.0 if masks is None else masks.scale
-        kept: list[Tensor | None] = []
+        output = rows.new_empty(layout.num_rows, num_heads * size)  # (P, H)
+        heads = rows.new_empty(rows.numel())
+        weights = rows.new_empty(num_heads * layout.num_pairs)
+        mask, ctx.scale = None, 1.0
+        if dropout > 0.0:
+            masks = Masks(dropout, qkv.dtype)
+            mask, ctx.scale = masks.draw(len(weights)), masks.scale
         for block in layout.blocks:
-            query, key, value = _heads(rows, block, num_heads, size).unbind(0)  # (GA, S, D)
+            query, key, value = _heads(rows, block, (3, num_heads, size), into=heads)  # (GA, S, D)
             query.mul_(size**-0.5)
             value.mul_(ctx.scale)
             # In float32: half the time of bfloat16, whose odd lengths are slow (NOTES.md).
@@ -191,12 +199,11 @@ class _BlockAttention(torch.autograd.Function):
             if block.bias is not None:
                 shape = (block.num_examples, num_heads, block.longest, block.longest)
                 scores.view(shape).add_(block.bias)
-            weights = scores.softmax(-1).to(qkv.dtype)  # (GA, S, S)
-            mask = None if masks is None else masks.draw(*weights.shape)
-            context = torch.bmm(weights if mask is None else masked(weights, mask), value)
-            _put(output, block, context, num_heads)
-            kept += [query, key, value, weights, mask]
-        ctx.save_for_backward(*kept)
+            found = _pairs(weights, block, num_heads).copy_(scores.softmax(-1))  # (GA, S, S)
+            if mask is not None:
+                found = masked(found, _pairs(mask, block, num_heads))
+            _put(output, block, (1, num_heads, size), torch.bmm(found, value))
+        ctx.save_for_backward(heads, weights, mask)
         ctx.layout, ctx.num_heads = layout, num_heads
         return layout.tokens(output)
 
@@ -204,40 +211,61 @@ class _BlockAttention(torch.autograd.Function):
     def backward(  # type: ignore[bad-override]  # autograd.Function is declared with *args
         ctx: Any, grad: Tensor
     ) -> tuple[Tensor, None, None, None]:
-        layout, num_heads, kept = ctx.layout, ctx.num_heads, ctx.saved_tensors
+        layout, num_heads = ctx.layout, ctx.num_heads
+        all_heads, all_weights, all_masks = ctx.saved_tensors
         hidden = grad.shape[1]
         size = hidden // num_heads
+        one, three = (1, num_heads, size), (3, num_heads, size)
         grad_rows = layout.rows(grad.contiguous())  # (P, H)
+        grad_heads = grad_rows.new_empty(grad_rows.numel())
         grad_qkv = grad_rows.new_empty(layout.num_rows, 3 * hidden)  # (P, 3H)
-        for number, block in enumerate(layout.blocks):
-            query, key, value, weights, mask = kept[5 * number : 5 * number + 5]
-            grad_out = _heads(grad_rows, block, num_heads, size)[0]  # (GA, S, D)
+        for block in layout.blocks:
+            query, key, value = _kept(all_heads, block, three)  # (GA, S, D) each
+            weights = _pairs(all_weights, block, num_heads)  # (GA, S, S)
+            grad_out = _heads(grad_rows, block, one, into=grad_heads)[0]  # (GA, S, D)
             grad_weights = torch.bmm(grad_out, value.transpose(1, 2))  # (GA, S, S)
             dropped = weights
-            if mask is not None:
+            if all_masks is not None:
+                mask = _pairs(all_masks, block, num_heads)
                 mask_(grad_weights, mask)
                 dropped = masked(weights, mask)
-            grad_value = torch.bmm(dropped.transpose(1, 2), grad_out).mul_(ctx.scale)
             grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
-            grad_query = torch.bmm(grad_scores, key).mul_(size**-0.5)
-            grad_key = torch.bmm(grad_scores.transpose(1, 2), query)
-            for part, found in enumerate((grad_query, grad_key, grad_value)):
-                _put(grad_qkv, block, found, num_heads, part=part)
+            found = grad.new_empty(3, *query.shape)  # (3, GA, S, D)
+            torch.bmm(grad_scores, key, out=found[0]).mul_(size**-0.5)
+            torch.bmm(grad_scores.transpose(1, 2), query, out=found[1])
+            torch.bmm(dropped.transpose(1, 2), grad_out, out=found[2]).mul_(ctx.scale)
+            _put(grad_qkv, block, three, found)
         return layout.tokens(grad_qkv), None, None, None
 
 
-def _heads(rows: Tensor, block: Block, num_heads: int, size: int) -> Tensor:
-    """A block's rows by heads, a copy: (P, K * H) -> (K, G * A, S, D)."""
-    examples, longest = block.num_examples, block.longest
-    chosen = rows[block.first_row : block.first_row + examples * longest]  # (G * S, K * H)
-    heads = chosen.view(examples, longest, -1, num_heads, size).permute(2, 0, 3, 1, 4)
-    copy = heads.clone(memory_format=torch.contiguous_format)  # (K, G, A, S, D)
-    return copy.view(-1, examples * num_heads, longest, size)
+def _pairs(flat: Tensor, block: Block, num_heads: int) -> Tensor:
+    """A block's part of what there is for each head, query and key: (G * A, S, S)."""
+    first, size = num_heads * block.first_pair, num_heads * block.num_examples * block.longest**2
+    return flat[first : first + size].view(-1, block.longest, block.longest)
 
 
-def _put(rows: Tensor, block: Block, values: Tensor, num_heads: int, *, part: int = 0) -> None:
-    """The inverse for one part of the columns: (G * A, S, D) -> H columns of (P, K * H)."""
+def _kept(flat: Tensor, block: Block, shape: tuple[int, int, int]) -> Tensor:
+    """A block's part of numbers of that shape (K, A, D) for each row: (K, G * A, S, D)."""
+    width, num_rows = math.prod(shape), block.num_examples * block.longest
+    chosen = flat[block.first_row * width : (block.first_row + num_rows) * width]
+    return chosen.view(shape[0], -1, block.longest, shape[2])
+
+
+def _by_heads(rows: Tensor, block: Block, shape: tuple[int, int, int]) -> Tensor:
+    """A view of a block's rows: (P, K * A * D) -> (K, G, A, S, D)."""
     examples, longest = block.num_examples, block.longest
     chosen = rows[block.first_row : block.first_row + examples * longest]
-    target = chosen.view(examples, longest, -1, num_heads, values.shape[-1])[:, :, part]
-    target.copy_(values.view(examples, num_heads, longest, -1).transpose(1, 2))
+    return chosen.view(examples, longest, *shape).permute(2, 0, 3, 1, 4)
+
+
+def _heads(rows: Tensor, block: Block, shape: tuple[int, int, int], *, into: Tensor) -> Tensor:
+    """A copy of a block's rows by heads, in its part of `into`: (K, G * A, S, D)."""
+    copy, source = _kept(into, block, shape), _by_heads(rows, block, shape)
+    copy.view(source.shape).copy_(source)
+    return copy
+
+
+def _put(rows: Tensor, block: Block, shape: tuple[int, int, int], values: Tensor) -> None:
+    """The inverse: (K, G * A, S, D) into a block's rows."""
+    target = _by_heads(rows, block, shape)
+    target.copy_(values.view(target.shape))

@@ -1,11 +1,14 @@
 """Dropout masks for the CPU, drawn many times faster than torch's there.
 
 torch draws one number of a Mersenne Twister for each element on one thread: 4.4 ns, a third of a
-training step (benchmarks/NOTES.md). Here a mask is 16 random bits an element, compared against a
+training step (benchmarks/NOTES.md). Here a mask is 16 bits an element, compared against a
 threshold, and kept as integers of the tensor's width: all ones where an element stays, zero where
 it is dropped. A mask is applied by a bitwise "and", which gives the element itself or exactly 0.
 
-Draws are a function of torch's own generator, as those of `torch.nn.Dropout`.
+Of each 16 random bits four elements are made, a quarter of the tensor apart: multiplication by an
+odd number permutes the 65,536 values, so each element has exactly its probability. For dropout
+from 0.05 to 0.5 the four together are within 0.04 % (total variation) of independent ones; a test
+counts all values. Draws are a function of torch's own generator, as those of `torch.nn.Dropout`.
 """
 
 from typing import Any, cast
@@ -16,6 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _LEVELS = 1 << 16
+_MULTIPLIERS = (24669, -15595, -10121)
+"""From each of the four elements to the next; of 3,000 drawn triples the most independent one."""
 _WORDS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """Bytes of an element -> integers as wide."""
 
@@ -49,10 +54,16 @@ class Masks:
             Integers as wide as the tensor's elements: -1 for "stays", 0 for "dropped".
         """
         count = int(np.prod(shape))
-        words = self._bits.random_raw(-(-count // 4))  # 64 bits each
-        bits = torch.from_numpy(words.view(np.int16))[:count].view(shape)
-        bits.clamp_(self._threshold - 1, self._threshold).sub_(self._threshold)
-        return bits.to(self._dtype)
+        part = -(-count // (1 + len(_MULTIPLIERS)))
+        words = self._bits.random_raw(-(-part // 4))  # 64 bits each
+        bits = torch.from_numpy(words.view(np.int16))[:part]
+        mask = bits.new_empty(count)
+        for place, multiplier in enumerate((1, *_MULTIPLIERS)):
+            if multiplier != 1:
+                bits.mul_(multiplier)
+            chosen = mask[place * part : (place + 1) * part]
+            torch.clamp(bits[: len(chosen)], self._threshold - 1, self._threshold, out=chosen)
+        return mask.sub_(self._threshold).to(self._dtype).view(shape)
 
 
 def masked(values: Tensor, mask: Tensor) -> Tensor:
