@@ -69,12 +69,12 @@ def test_a_measured_link_goes_before_an_assumed_one() -> None:
     found = link_of(hosts, "cpu", measured)
     assert found.link.bytes_per_s == pytest.approx(1.5 * 16777216 / 0.1)
     assert found.words() == "252 MB/s measured between hosts, 50 us a message"
-    assert found.between_hosts is found.link
+    assert found.between_hosts is found
     assert str(measured) == "all-reduce of 16 MiB over 4 workers: 100.0 ms, 252 MB/s"
     assert link_of(hosts, "cuda", None).words().startswith("125 MB/s assumed between hosts")
     assert link_of(host, "cpu", None).words().startswith("1,000 MB/s assumed within a host")
     assert link_of(host, "cuda", None).words().startswith("10,000 MB/s assumed within a host")
-    assert link_of(host, "cpu", None).between_hosts == GIGABIT
+    assert link_of(host, "cpu", None).between_hosts.link == GIGABIT
 
 
 def test_a_run_sends_its_models_numbers_as_it_is_set() -> None:

@@ -83,6 +83,27 @@ def test_a_run_that_goes_on_holds_its_forecast_against_its_last_attempt_alone(
     assert line.startswith(f"against the forecast: time {wording.duration(took_s)}, ")
 
 
+def test_the_forecast_counts_every_checkpoint_that_is_saved_by_steps(
+    program: Program, tmp_path: Path
+) -> None:
+    counts, seconds = [], []
+    for name, every in (("few", ()), ("many", ("--save-every", "3", "--keep-every", "5"))):
+        assert program.run(tmp_path / name, "-e", "2", *every).code == 0
+        counts.append(len(events(tmp_path / name, "checkpoint")))
+        seconds.append(events(tmp_path / name, "forecast")[0]["saves_s"])
+    assert counts[1] > 2 * counts[0]
+    assert seconds[1] / seconds[0] == pytest.approx(counts[1] / counts[0])
+
+
+def test_what_does_not_fit_however_small_is_said(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_memory(monkeypatch, most_tokens=5)
+    done = halved(program, tmp_path / "run")
+    (line,) = [line for line in done.err.splitlines() if "may be killed" in line]
+    assert line.startswith("warning: with 1 example a micro-step it still takes about ")
+
+
 def test_the_forecast_counts_the_runs_own_examples(program: Program, tmp_path: Path) -> None:
     done = program.run(tmp_path / "run", "-e", "1")
     steps = events(tmp_path / "run", "step")

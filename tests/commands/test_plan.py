@@ -55,7 +55,18 @@ def test_workers_share_the_steps(program: Program) -> None:
     assert " ms of it waiting for other workers" in done.out
     assert "link       1,000 MB/s assumed within a host, 50 us a message" in done.out
     assert "scaling    computed, a step with 8 " in done.out
+    assert "scaling    over 125 MB/s assumed between hosts" in done.out
     assert max(map(len, done.out.splitlines())) <= 80
+
+
+def test_seeds_and_checkpoints_that_stay_count(program: Program) -> None:
+    once = program.call("plan", *program.arguments, "-e", "2")
+    assert "seeds" not in once.out
+    assert ": 3 checkpoints and the model" in once.out
+    done = program.call("plan", *program.arguments, "-e", "2", "--seeds", "3", "--keep-every", "10")
+    assert done.code == 0, done.err
+    assert ": 5 checkpoints and the model" in done.out  # of steps 10 and 20 of 25
+    assert "seeds      3 such runs, one after the other: about 0:" in done.out
 
 
 def test_several_hosts_are_said_to_have_a_gigabit(

@@ -41,15 +41,18 @@ class RunLink:
     where: str
 
     @property
-    def between_hosts(self) -> Link:
+    def between_hosts(self) -> "RunLink":
         """This link, or the assumed one where all workers are on one host."""
-        return self.link if self.where == _BETWEEN else Link(BETWEEN_HOSTS, LATENCY_S)
+        return self if self.where == _BETWEEN else _ASSUMED_BETWEEN
 
     def words(self) -> str:
         """The link in words."""
         known = "measured" if self.is_measured else "assumed"
         speed = f"{self.link.bytes_per_s / 1e6:,.0f} MB/s"
         return f"{speed} {known} {self.where}, {1e6 * self.link.latency_s:.0f} us a message"
+
+
+_ASSUMED_BETWEEN = RunLink(Link(BETWEEN_HOSTS, LATENCY_S), False, _BETWEEN)
 
 
 def link_of(world: World, device: str, measured: SumSpeed | None) -> RunLink:

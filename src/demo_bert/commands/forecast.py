@@ -26,6 +26,7 @@ from demo_bert.hardware import Backend, Dtype
 from demo_bert.model.memory import activation_bytes
 from demo_bert.model.narrow_weight import each_row_counts
 from demo_bert.optim import make_optimizer
+from demo_bert.saver import Saver
 from demo_bert.settings import TrainingSettings
 
 _BUDGET_S = 0.8  # that a pass over more examples may take, and more passes than one
@@ -36,6 +37,7 @@ _PROBED_WEIGHTS = 1 << 21
 _MOMENT_BYTES, _GRADIENT_BYTES = 8, 4
 _COPIED_BYTES_PER_S = 1.5e9
 _WRITTEN_BYTES_PER_S = 0.3e9
+_SMALL_WRITTEN_BYTES_PER_S = 0.6e9  # 53 MB in 0.06 to 0.19 s, 0.086 s in the middle
 _END_S = 0.5  # the page, the results
 _STEP_S = 0.0015  # events, the loader
 _LATER_BYTES = 15 << 20  # the writer of TensorBoard's files, pages and the like
@@ -177,19 +179,23 @@ class Forecast:
         parts: One for each phase.
         start_s: Seconds that have passed already.
         end_s: Of writing what a run leaves.
-        disk_bytes: Of checkpoints and model.
+        checkpoints: On disk at most, the one that is being written too.
+        disk_bytes: Of them and the model.
         free_bytes: Memory that the run may have in all; None where unknown.
         probe_s: Seconds that probing took.
-        link: Between workers; None where there is one.
+        link: Between workers; None where there is one worker.
+        scaled_link: That `Part.scaling` is computed with.
     """
 
     parts: tuple[Part, ...]
     start_s: float
     end_s: float
+    checkpoints: int
     disk_bytes: int
     free_bytes: int | None
     probe_s: float
     link: RunLink | None = None
+    scaled_link: RunLink | None = None
 
     @property
     def seconds(self) -> float:
@@ -261,14 +267,17 @@ def forecast_of(
         for load in worker.loads(first_step)
     ]
     probe_s = time.perf_counter() - started
+    checkpoints = _kept(worker.settings, first_step + sum(part.load.num_steps for part in parts))
     return Forecast(
         parts=tuple(parts),
         start_s=time.time() - begun,
         end_s=_END_S + (BYTES_PER_WEIGHT + 4) * weights / _WRITTEN_BYTES_PER_S,
-        disk_bytes=((worker.settings.keep + 1) * BYTES_PER_WEIGHT + 4) * weights,
+        checkpoints=checkpoints,
+        disk_bytes=(checkpoints * BYTES_PER_WEIGHT + 4) * weights,
         free_bytes=available,
         probe_s=probe_s,
         link=link if world.world_size > 1 else None,
+        scaled_link=link.between_hosts,
     )
 
 
@@ -302,16 +311,28 @@ def _part(
         load=load,
         step_s=load.measured_step_s or step.step_s,
         evaluations_s=load.measured_evaluations_s or scored_s,
-        saves_s=load.num_saves * BYTES_PER_WEIGHT * weights / _COPIED_BYTES_PER_S,
+        saves_s=load.num_saves * _save_s(weights),
         memory_bytes=None if memory is None else max(before, memory),
         activation_scale=scale,
         fitting=_fitting(load, memory, scale=scale, available=available),
         communication_s=step.waited_s,
         scaling={
-            count: exchanged(num_workers=count, link=link.between_hosts).step_s
+            count: exchanged(num_workers=count, link=link.between_hosts.link).step_s
             for count in SCALED_TO
         },
     )
+
+
+def _save_s(weights: int) -> float:
+    """Seconds that training waits for a checkpoint: a large one is copied, a small one written."""
+    size = BYTES_PER_WEIGHT * weights
+    return size / (_COPIED_BYTES_PER_S if size >= Saver.small_bytes else _SMALL_WRITTEN_BYTES_PER_S)
+
+
+def _kept(settings: TrainingSettings, num_steps: int) -> int:
+    """Checkpoints on disk at most, the one that is being written too."""
+    for_good = settings.keep_every.steps if settings.keep_every else None
+    return settings.keep + 1 + (num_steps // for_good if for_good else 0)
 
 
 def _fitting(load: Load, memory: int | None, *, scale: float, available: int | None) -> int | None:

@@ -15,6 +15,7 @@ from demo_bert.model.memory import activation_bytes
 if TYPE_CHECKING:
     from demo_bert.commands.pretrain_worker import PretrainWorker
     from demo_bert.commands.worker import Worker
+    from demo_bert.settings import TrainingSettings
 
 _MOST_COUNTED = 1 << 17
 _SAMPLED_EXAMPLES = 2048
@@ -45,6 +46,10 @@ def fine_tuning_load(worker: "Worker", first_step: int) -> Load:
     of_evaluation = worker.task.flops(worker.start.config, scored, num_labels=labels)
     ends = sum(plan.is_epoch_end(step) for step in range(first_step + 1, plan.num_steps + 1))
     evaluations = times(settings.eval_every, steps) if settings.eval_every else ends
+    saves = sum(
+        plan.is_epoch_end(step) or _is_saved(settings, step)
+        for step in range(first_step + 1, plan.num_steps + 1)
+    )
     return Load(
         name="",
         num_steps=steps,
@@ -56,7 +61,7 @@ def fine_tuning_load(worker: "Worker", first_step: int) -> Load:
         example_activations=_longest(worker, plan.max_seq_length),
         flops=flops / len(starts),
         evaluation_flops=float(evaluations * of_evaluation),
-        num_saves=ends,
+        num_saves=saves,
         scoring_bytes=worker.task.scoring_bytes(len(worker.data.splits["validation"])),
         epochs=steps * batch / len(lengths),
     )
@@ -121,7 +126,7 @@ def pretraining_loads(
                 example_activations=_longest(worker, phase.max_seq_length),
                 flops=each * micro,
                 evaluation_flops=evaluations * count * each,
-                num_saves=1,
+                num_saves=1 + _saved(worker.settings, phase.end_step - steps + 1, phase.end_step),
                 epochs=steps * phase.global_batch_size / len(examples),
                 measured_step_s=pace.step_s(phase) if pace else None,
                 measured_evaluations_s=pace.evaluations_s(phase, eval_every=every)
@@ -149,6 +154,17 @@ def pretraining_batch(worker: "PretrainWorker", load: Load, size: int) -> tuple[
     masked = examples.num_masked(pairs)
     flops = pretraining_flops(worker.start.config, pairs.num_tokens.tolist(), masked)
     return examples.batch(pairs), float(flops)
+
+
+def _is_saved(settings: "TrainingSettings", step: int) -> bool:
+    """Whether a step is saved after by its number; saves by time are not known before."""
+    counted = (settings.save_every, settings.keep_every)
+    return any(every and every.steps and step % every.steps == 0 for every in counted)
+
+
+def _saved(settings: "TrainingSettings", first: int, end: int) -> int:
+    """How many of these steps, without the last one named, are saved after by their number."""
+    return sum(_is_saved(settings, step) for step in range(first, end))
 
 
 def _longest(worker: "Worker | PretrainWorker", max_seq_length: int) -> float:

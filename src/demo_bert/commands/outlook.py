@@ -59,6 +59,8 @@ class Outlook:
         if worker.world.is_first:
             for line in forecast_lines(found):
                 _LOG.info("%s", line)
+            if (warning := too_large(found)) is not None:
+                _LOG.warning("%s", warning)
 
     def beside(self, results: Mapping[str, Any]) -> dict[str, Any]:
         """What the results keep, and the closing line.
@@ -95,6 +97,27 @@ class Outlook:
                 _LOG.warning("%s", _halved(found, part, changed[part.load.name]))
         worker.use_micro_batches(changed)
         return forecast_of(worker, first_step=0, begun=begun, speed=self._speed)
+
+
+def too_large(forecast: Forecast) -> str | None:
+    """What is to be said of a run that does not fit however small its micro-batches are.
+
+    Args:
+        forecast: With micro-batches that were halved to fit.
+
+    Returns:
+        A line; None where it fits, or where halving may still help.
+    """
+    free = forecast.free_bytes
+    alone = [p.memory_bytes or 0 for p in forecast.parts if p.load.micro_batch_size == 1]
+    memory = max(alone, default=0)
+    if free is None or memory <= free:
+        return None
+    return (
+        f"with 1 example a micro-step it still takes about {wording.size(memory)} of the"
+        f" {wording.size(free)} that there are, and may be killed; a smaller model, a shorter -s or"
+        " --checkpoint-activations takes less"
+    )
 
 
 def forecast_lines(forecast: Forecast) -> list[str]:

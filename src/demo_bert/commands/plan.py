@@ -109,6 +109,8 @@ def _lines(command: str, worker: "RunWorker", found: "Forecast") -> list[str]:
     ]
     for part in found.parts:
         lines += _part_lines(part, world.world_size)
+    if found.scaled_link is not None and any(line.startswith("scaling") for line in lines):
+        lines.append(f"scaling    over {found.scaled_link.words()}")
     memory = "unknown" if found.memory_bytes is None else wording.size(found.memory_bytes)
     free = "" if found.free_bytes is None else f" of the {wording.size(found.free_bytes)} free"
     each = " a worker" if world.world_size > 1 else ""
@@ -116,12 +118,18 @@ def _lines(command: str, worker: "RunWorker", found: "Forecast") -> list[str]:
         f"time       {wording.duration(found.seconds)} in all: start"
         f" {wording.duration(found.start_s)}, end {wording.duration(found.end_s)}",
         f"memory     {memory}{each}{free}",
-        f"disk       {wording.size(found.disk_bytes)}: {settings.keep + 1} checkpoints and the"
+        f"disk       {wording.size(found.disk_bytes)}: {found.checkpoints:,} checkpoints and the"
         " model",
         f"measured   in {found.probe_s:.1f} s, on the run's own examples",
     ]
     if found.link is not None:
         lines.append(f"link       {found.link.words()}")
+    if settings.seeds is not None:
+        lines.append(
+            f"seeds      {settings.seeds} such runs, one after the other: about"
+            f" {wording.duration(settings.seeds * found.seconds)}, disk"
+            f" {wording.size(settings.seeds * found.disk_bytes)}"
+        )
     return lines
 
 
