@@ -160,6 +160,32 @@ def test_the_limit_of_a_container_counts(tmp_path: Path, limit: str, usage: str,
     assert describe_host(tmp_path)["memory_bytes"] == 3_000_000
 
 
+@pytest.mark.parametrize(
+    ("groups", "top", "limit", "usage"),
+    [
+        ("1:name=systemd:/\n0::/system.slice/job_7/step_0\n", "", "memory.max", "memory.current"),
+        (
+            "9:cpu,memory:/system.slice/job_7/step_0\n0::/\n",
+            *("memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+        ),
+    ],
+)
+def test_the_limit_of_a_schedulers_job_counts(
+    tmp_path: Path, groups: str, top: str, limit: str, usage: str
+) -> None:
+    write(tmp_path / "proc/meminfo", "MemTotal: 8000 kB\nMemAvailable:    6000 kB\n")
+    write(tmp_path / "proc/self/cgroup", groups)
+    job = tmp_path / "sys/fs/cgroup" / top / "system.slice/job_7"
+    write(job / limit, "3000000\n")
+    write(job / usage, "1000000\n")
+    write(job / "step_0" / limit, "max\n")  # the job's limit holds for its steps too
+    write(job / "step_0" / usage, "600000\n")
+    assert CpuBackend(root=tmp_path).free_memory_bytes() == 2_000_000
+    assert describe_host(tmp_path)["memory_bytes"] == 3_000_000
+    write(tmp_path / "sys/fs/cgroup" / "system.slice/job_7/cpu.max", "50000 100000\n")
+    assert usable_cores(tmp_path) == (1 if top == "" else usable_cores())
+
+
 def test_no_limit_is_no_limit(tmp_path: Path) -> None:
     write(tmp_path / "proc/meminfo", "MemTotal: 8000 kB\nMemAvailable:    6000 kB\n")
     write(tmp_path / "sys/fs/cgroup/memory.max", "max\n")

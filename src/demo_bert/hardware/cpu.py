@@ -141,13 +141,13 @@ class CpuBackend:
         return isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)
 
     def free_memory_bytes(self) -> int | None:
-        """See `Backend.free_memory_bytes`; the container's limit counts too."""
+        """See `Backend.free_memory_bytes`; limits of a container or a job count too."""
         kibibytes = _read(self._root / "proc/meminfo", r"MemAvailable:\s+(\d+) kB")
         if kibibytes is None:
             return None
         free = int(kibibytes) * 1024
-        limit, used = _cgroup_memory(self._root)
-        return free if limit is None else max(0, min(free, limit - used))
+        _, room = _cgroup_memory(self._root)
+        return free if room is None else max(0, min(free, room))
 
     def peak_flops(self, dtype: Dtype) -> float | None:
         """See `Backend.peak_flops`; clocks of CPUs vary too much for a figure."""
@@ -228,10 +228,11 @@ def usable_cores(root: Path = Path("/")) -> int:
         cores = len(os.sched_getaffinity(0))
     else:
         cores = os.cpu_count() or 1
-    quota = _read(root / "sys/fs/cgroup/cpu.max", r"^(\d+) \d+")
-    period = _read(root / "sys/fs/cgroup/cpu.max", r"^\d+ (\d+)")
-    if quota is not None and period is not None:
-        cores = min(cores, -(-int(quota) // int(period)))
+    for folder in _cgroups(root, ""):
+        quota = _read(folder / "cpu.max", r"^(\d+) \d+")
+        period = _read(folder / "cpu.max", r"^\d+ (\d+)")
+        if quota is not None and period is not None:
+            cores = min(cores, -(-int(quota) // int(period)))
     return max(1, cores)
 
 
@@ -262,23 +263,46 @@ def ask_tool(name: str, *arguments: str) -> list[str]:
     return [] if answer.returncode else answer.stdout.splitlines()
 
 
-def _cgroup_memory(root: Path) -> tuple[int | None, int]:
-    """(limit, used) in bytes of the container, version 2 or 1; (None, 0) without a limit.
+def _cgroup_memory(root: Path) -> tuple[int | None, int | None]:
+    """The least limit in bytes of what this process is in, and the least room; None without one.
 
-    The kernel counts files that it merely remembers as used; they are given up on demand, so the
-    part that was not touched lately is taken off.
+    A container has one, a job of a cluster's scheduler too; limits of version 2 or 1. The kernel
+    counts files that it merely remembers as used; they are given up on demand, so the part that was
+    not touched lately is taken off.
     """
-    folder = root / "sys/fs/cgroup"
-    for limit_name, used_name, stat_name in (
-        ("memory.max", "memory.current", "memory.stat"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
+    limits: list[int] = []
+    rooms: list[int] = []
+    for controller, limit_name, used_name, stat_name in (
+        ("", "memory.max", "memory.current", "memory.stat"),
+        ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat"),
     ):
-        limit = _read(folder / limit_name, r"^(\d+)")
-        used = _read(folder / used_name, r"^(\d+)")
-        if limit is not None and used is not None and int(limit) < 1 << 60:
-            remembered = _read(folder / stat_name, r"(?m)^(?:total_)?inactive_file (\d+)$")
-            return int(limit), max(0, int(used) - int(remembered or 0))
-    return None, 0
+        for folder in _cgroups(root, controller):
+            limit = _read(folder / limit_name, r"^(\d+)")
+            used = _read(folder / used_name, r"^(\d+)")
+            if limit is not None and used is not None and int(limit) < 1 << 60:
+                remembered = _read(folder / stat_name, r"(?m)^(?:total_)?inactive_file (\d+)$")
+                limits.append(int(limit))
+                rooms.append(int(limit) - max(0, int(used) - int(remembered or 0)))
+    return min(limits, default=None), min(rooms, default=None)
+
+
+def _cgroups(root: Path, controller: str) -> list[Path]:
+    """The folders of the control groups that this process is in, up to the one that is seen as top.
+
+    Args:
+        root: Where /proc and /sys are.
+        controller: Of version 1; "" for version 2.
+
+    Returns:
+        The top first; folders that a container does not see are not there, which does no harm.
+    """
+    top = root / "sys/fs/cgroup" / controller
+    named = rf"\d+:(?:[^:]*,)?{controller}(?:,[^:]*)?" if controller else "0:"
+    pattern = rf"(?m)^{named}:(/.*)$"
+    own = Path((_read(root / "proc/self/cgroup", pattern) or "/").lstrip("/"))
+    if ".." in own.parts:
+        return [top]
+    return [top / parent for parent in reversed([own, *own.parents])]
 
 
 def _cpu_flags(root: Path) -> frozenset[str]:
