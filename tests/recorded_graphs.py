@@ -29,6 +29,7 @@ class Recording(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[tuple[Any, Any, Any, Any]] = []
+        self.states: list[Tensor] = []  # of the generator, before each call
 
     def __torch_dispatch__(
         self,
@@ -37,6 +38,8 @@ class Recording(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
+        if not self.draws_anew:
+            self.states.append(torch.get_rng_state())
         out = func(*args, **(kwargs or {}))
         kept = tree_map_only(Tensor, torch.Tensor.detach, (args, kwargs or {}, out))
         self.calls.append((func, *kept))
@@ -54,11 +57,10 @@ class Recording(TorchDispatchMode):
     @torch.no_grad()
     def replay(self) -> None:
         """Does everything again."""
-        for func, args, kwargs, out in self.calls:
-            state = None if self.draws_anew else torch.get_rng_state()
+        for number, (func, args, kwargs, out) in enumerate(self.calls):
+            if not self.draws_anew:
+                torch.set_rng_state(self.states[number])
             again = func(*args, **kwargs)
-            if state is not None:
-                torch.set_rng_state(state)
             for kept, new in zip(_tensors(out), _tensors(again), strict=True):
                 if _memory(kept) != _memory(new):
                     kept.copy_(new)

@@ -257,10 +257,13 @@ def test_a_number_that_the_host_worked_out_is_found(wrong: Any) -> None:
     assert reason is not None and "tokens: the losses are" in reason
 
 
-def test_draws_that_are_baked_in_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["classifier", "span", "pretraining"])
+def test_draws_that_are_baked_in_are_found_in_bfloat16_too(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Recording, "draws_anew", False)
-    reason = Case("classifier", CONFIG).difference()
-    assert reason is not None
+    case = Case(kind, CONFIG, "bf16")
+    assert case.difference() is not None
 
 
 def test_gradients_that_are_not_added_up_are_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,7 +108,10 @@ def test_a_recording_that_fails_is_one_warning_and_a_plain_run(
 ) -> None:
     def broken(self: CpuBackend, works: Sequence[Work]) -> list[Work]:
         works[0]()
-        raise RuntimeError("operation not permitted\nwhen stream is capturing")
+        try:
+            raise RuntimeError("operation not permitted\nwhen stream is capturing")
+        finally:
+            raise ValueError("invalidated")
 
     monkeypatch.setattr(CpuBackend, "capture", broken)
     run(program, tmp_path / "plain", "off")

@@ -130,8 +130,16 @@ class Graphs:
             )
             reason = made.difference(shapes.real(), self._dtype)
         except FAILURES as error:
-            self.is_wanted = self._backend.is_out_of_memory(error)
-            return reason_of(error)
+            first = _first(error)
+            self.is_wanted = self._backend.is_out_of_memory(first)
+            return reason_of(first)
         self._made = made if reason is None else None
         self.is_wanted = reason is None
         return reason
+
+
+def _first(error: BaseException) -> BaseException:
+    """The failure that others followed: a recording that is broken off fails at its end again."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
