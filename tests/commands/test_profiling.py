@@ -25,6 +25,9 @@ def test_the_steps_of_the_window_are_traced(
     with gzip.open(tmp_path / "run" / event["path"]) as file:
         trace = json.load(file)
     names = [one["name"] for one in trace["traceEvents"] if one.get("ph") == "X"]
+    assert [name for name in names if name.startswith("ProfilerStep#")] == [
+        f"ProfilerStep#{step}" for step in (3, 4, 5)
+    ]
     # One update of the weights for each step.
     assert sum("fused_adamw" in name for name in names) in (3, 6)
     assert all(
@@ -37,6 +40,7 @@ def test_the_steps_of_the_window_are_traced(
     shares = [one["share"] for one in operations]
     assert shares == sorted(shares, reverse=True)
     assert 0 < sum(shares) <= 1
+    assert not [one for one in operations if "ProfilerStep" in one["name"]]
     assert "profile: steps 3 to 5" in done.err
     assert operations[0]["name"] in done.err
     page = (tmp_path / "run" / "report.html").read_text("utf-8")

@@ -17,6 +17,7 @@ from demo_bert.report.fields import whole
 
 _LOG = logging.getLogger(__name__)
 _NUM_OPERATIONS = 10
+_STEP = "ProfilerStep"
 _QUIET = "6"  # else the tracing library writes to standard error when it starts and stops
 
 
@@ -50,10 +51,12 @@ class StepProfiler:
             self._done = step
             if step >= self._end - 1:
                 self._finish()
+            else:
+                self._profile.step()
         elif self._first - 1 <= step < self._end - 1:
             self._first = step + 1
             os.environ.setdefault("KINETO_LOG_LEVEL", _QUIET)
-            self._profile = torch.profiler.profile(activities=torch.profiler.supported_activities())
+            self._profile = _profile_of_steps(self._first)
             self._profile.start()
 
     def close(self) -> None:
@@ -98,6 +101,17 @@ class StepProfiler:
             )
 
 
+def _profile_of_steps(first: int) -> torch.profiler.profile:
+    """A profile whose trace has a bar for each step, `ProfilerStep#<number>`, from this one on."""
+    made = torch.profiler.profile(
+        activities=torch.profiler.supported_activities(),
+        schedule=lambda step: torch.profiler.ProfilerAction.RECORD,
+        acc_events=True,
+    )
+    made.step_num = first
+    return made
+
+
 def dearest(profile: torch.profiler.profile) -> list[dict[str, Any]]:
     """The operations that took most time by themselves, without those that they called.
 
@@ -108,7 +122,8 @@ def dearest(profile: torch.profiler.profile) -> list[dict[str, Any]]:
         Up to ten, the dearest first: `name`, `self_s`, `share` of all, `calls`; on an accelerator
         its own time counts.
     """
-    rows: Sequence[Any] = profile.key_averages()
+    every: Sequence[Any] = profile.key_averages()
+    rows = [row for row in every if not row.key.startswith(_STEP)]
     on_device = any(row.self_device_time_total > 0 for row in rows)
 
     def seconds(row: Any) -> float:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from demo_bert.commands.run_worker import RunWorker
 
 WARM_UP_STEPS = 3
-"""First steps of each attempt that the throughput leaves out."""
+"""First steps of each attempt and phase that the throughput leaves out."""
 
 
 def results_frame(
@@ -72,13 +72,23 @@ def _throughput(
     peak_flops: float | None,
     num_workers: int,
 ) -> dict[str, Any]:
-    """Of all steps but the first three of each attempt; evaluation and saving are between steps."""
+    """Of all steps but the first three of each attempt and phase, and those that were traced.
+
+    Evaluation and saving are between steps.
+    """
     steps: list[dict[str, Any]] = [dict(event) for event in last_steps(list(events))]
-    seen: dict[int, int] = {}
+    traced = {
+        (event["attempt"], step)
+        for event in events
+        if event["event"] == "profile"
+        for step in range(event["first_step"], event["last_step"] + 1)
+    }
+    seen: dict[tuple[int, int | None], int] = {}
     counted: list[dict[str, Any]] = []
     for event in steps:
-        place = seen[event["attempt"]] = seen.get(event["attempt"], 0) + 1
-        if place > WARM_UP_STEPS:
+        part = event["attempt"], event.get("phase")
+        place = seen[part] = seen.get(part, 0) + 1
+        if place > WARM_UP_STEPS and (event["attempt"], event["step"]) not in traced:
             counted.append(event)
     seconds = sum(event["seconds"] for event in counted)
     if not seconds:
