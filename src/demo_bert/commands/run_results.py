@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from demo_bert.model.flops import TRAINING_FACTOR
 from demo_bert.report.events import last_steps
+from demo_bert.report.step_parts import step_parts
 
 if TYPE_CHECKING:
     from demo_bert.commands.run_worker import RunWorker
@@ -59,6 +60,7 @@ def results_frame(
             operations=operations,
             peak_flops=worker.backend.peak_flops(worker.dtype),
             num_workers=worker.world.world_size,
+            runs_ahead=worker.backend.name != "cpu",
         ),
         "wall_s": wall_s(events, started),
         "data": record["data"],
@@ -71,6 +73,7 @@ def _throughput(
     operations: Callable[[Sequence[Mapping[str, Any]]], float],
     peak_flops: float | None,
     num_workers: int,
+    runs_ahead: bool,
 ) -> dict[str, Any]:
     """Of all steps but the first three of each attempt and phase, and those that were traced.
 
@@ -100,28 +103,34 @@ def _throughput(
         "examples_per_s": sum(event["examples"] for event in counted) / seconds,
         "real_tokens_per_s": sum(event["tokens"] for event in counted) / seconds,
         "model_flops_utilisation": utilisation,
-        "shares": _shares(counted),
+        "shares": _shares(counted, runs_ahead=runs_ahead),
         "steps_left_out": len(steps) - len(counted),
-        **_exchange(counted, seconds),
+        **_exchange(counted, seconds, runs_ahead=runs_ahead),
     }
 
 
-def _exchange(steps: Sequence[Mapping[str, Any]], seconds: float) -> dict[str, Any]:
-    """What the sum of gradients over workers cost; nothing where there was one worker."""
+def _exchange(
+    steps: Sequence[Mapping[str, Any]], seconds: float, *, runs_ahead: bool
+) -> dict[str, Any]:
+    """What the sum of gradients over workers cost; nothing where there was one worker.
+
+    On a device that runs ahead of the host the host waits for the passes there, so what the sum
+    took is not known.
+    """
     if "sent_bytes" not in steps[-1]:
         return {}
     waited_s = sum(event["parts_s"]["communication"] for event in steps)
     return {
         "sent_bytes_per_step": steps[-1]["sent_bytes"],
-        "exchange_fraction": waited_s / seconds,
+        "exchange_fraction": None if runs_ahead else waited_s / seconds,
     }
 
 
-def _shares(steps: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def _shares(steps: Sequence[Mapping[str, Any]], *, runs_ahead: bool) -> dict[str, float]:
     """Where the time of the steps went on the first worker, each part as a share of the whole."""
     parts: dict[str, float] = {}
     for event in steps:
-        for part, seconds in event.get("parts_s", {}).items():
+        for part, seconds in step_parts(event.get("parts_s", {}), runs_ahead=runs_ahead).items():
             parts[part] = parts.get(part, 0.0) + seconds
     whole = sum(event["seconds"] for event in steps)
     return {part: seconds / whole for part, seconds in parts.items()}

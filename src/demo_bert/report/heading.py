@@ -199,8 +199,9 @@ def _tiles(run: Run) -> str:
     sent, waited = (
         finite(throughput.get(key)) for key in ("sent_bytes_per_step", "exchange_fraction")
     )
-    if sent is not None and waited is not None:
+    if sent is not None:
         tiles.append((f"{sent / 1e6:,.3g} MB", "a step sent by each worker"))
+    if waited is not None:
         tiles.append((f"{100 * waited:.1f} %", "of the time waiting for gradients"))
     wall_s = finite(run.results.get("wall_s"))
     if wall_s is not None:

@@ -112,8 +112,9 @@ def _work(results: Mapping[str, object]) -> str:
     sent, waited = (
         finite(throughput.get(key)) for key in ("sent_bytes_per_step", "exchange_fraction")
     )
-    if sent is not None and waited is not None:
+    if sent is not None:
         rates.append(f"{sent / 1e6:,.3g} MB a step sent by each worker")
+    if waited is not None:
         rates.append(f"{100 * waited:.1f} % of the time waiting for gradients")
     done = "" if steps is None else wording.count(steps, "step")
     spent = "" if wall_s is None else f" in {wording.duration(wall_s)}"

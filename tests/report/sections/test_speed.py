@@ -28,6 +28,14 @@ def test_parts_of_a_step_are_medians_with_their_share() -> None:
     assert "communication" not in made.body
 
 
+def test_parts_that_a_device_ahead_of_the_host_does_not_tell_apart_are_one() -> None:
+    made = speed.section(Run(Path("run"), steps=STEPS, results={"device": "cuda"}))
+    assert made is not None
+    assert "forward, backward, sums" in made.body
+    assert "<td>backward</td>" not in made.body
+    assert "92.00 ms" in made.body  # 32 and 60
+
+
 def test_the_forecast_stands_beside_the_fact() -> None:
     results: dict[str, object] = {
         "wall_s": 300.0,  # two attempts

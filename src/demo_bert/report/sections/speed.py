@@ -3,11 +3,12 @@
 import statistics
 
 from demo_bert.report import wording
-from demo_bert.report.fields import finite, mapping, numbers
+from demo_bert.report.fields import finite, mapping, numbers, text
 from demo_bert.report.markup import Section, escape, note, table
 from demo_bert.report.record import Run
+from demo_bert.report.step_parts import PASSES, step_parts
 
-_PARTS = ("data", "forward", "backward", "communication", "optimizer")
+_PARTS = ("data", "forward", "backward", "communication", PASSES, "optimizer")
 _RATES = (("examples_per_s", "Examples per second"), ("real_tokens_per_s", "Tokens per second"))
 
 
@@ -45,7 +46,13 @@ def _throughput(run: Run) -> str:
 
 def _parts(run: Run) -> str:
     """Medians over steps of what each part took, on the worker that wrote the events."""
-    steps = [numbers(step.get("parts_s")) for step in run.steps if step.get("parts_s")]
+    hardware = mapping(run.about.get("hardware"))
+    runs_ahead = {run.setting("device"), text(hardware.get("device"))} & {"cuda", "hpu"} != set()
+    steps = [
+        step_parts(numbers(step.get("parts_s")), runs_ahead=runs_ahead)
+        for step in run.steps
+        if step.get("parts_s")
+    ]
     known = [part for part in _PARTS if any(part in step for step in steps)]
     if not known:
         return ""
