@@ -22,6 +22,7 @@ from demo_bert.commands.exchange_outlook import RunLink, exchange_of, link_of
 from demo_bert.commands.starting_weights import StartingWeights
 from demo_bert.data.packing import Batch
 from demo_bert.distributed import SumSpeed, World
+from demo_bert.exchange.norms import norms
 from demo_bert.hardware import Backend, Dtype
 from demo_bert.model.memory import activation_bytes
 from demo_bert.model.narrow_weight import each_row_counts
@@ -452,7 +453,7 @@ def _update_s_per_weight(worker: Probed) -> float:
         parameter.grad = torch.ones_like(parameter)
         backend.synchronize()
         started = time.perf_counter()
-        norm = float(torch.dot(parameter.grad, parameter.grad)) ** 0.5
+        norm = float(norms([parameter.grad])[0])
         optimizer.step(1e-4, step, norm=norm, factor=0.5)
         backend.synchronize()
         best = min(best, time.perf_counter() - started)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from demo_bert.distributed import World, begin_gather, sum_numbers
 from demo_bert.exchange.gradients import Gradients
+from demo_bert.exchange.norms import norms
 from demo_bert.optim.groups import num_parts
 from demo_bert.optim.lamb import Lamb
 
@@ -142,8 +143,9 @@ class ShardedOptimizer:
             for part in range(num_parts(name))
         }
         places = [(self._pieces[key].index, part) for key, part in keys]
-        for place, norm in zip(places, torch._foreach_norm(list(numbers)), strict=True):
-            squares[place] += float(norm) ** 2
+        own = norms(numbers).tolist() if numbers else []
+        for place, norm in zip(places, own, strict=True):
+            squares[place] += norm**2
         summed = sum_numbers(list(squares.values()), self._world, self._flat.device)
         whole = dict(zip(squares, summed, strict=True))
         return torch.tensor([math.sqrt(whole[p]) for p in places], device=self._flat.device)
