@@ -5,7 +5,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor, nn
 
+from demo_bert.choices import Duration
 from demo_bert.commands import forecast as module
 from demo_bert.commands.forecast import Load
 from demo_bert.distributed import World
@@ -119,7 +122,9 @@ def test_a_probe_leaves_no_trace_in_the_run(
 ) -> None:
     program.run(tmp_path / "probed", "-e", "1")
     monkeypatch.setattr(CpuBackend, "wants_fixed_shapes", False)
-    monkeypatch.setattr(module, "_probe", lambda worker, load: [module.Reading(1, 1, 1, 1, None)])
+    monkeypatch.setattr(
+        module, "_probe", lambda worker, load: [module.Reading(1, 1, 1, 1, 1, None)]
+    )
     program.run(tmp_path / "not", "-e", "1")
     assert losses(tmp_path / "probed") == losses(tmp_path / "not")
     assert weights(tmp_path / "probed") == weights(tmp_path / "not")
@@ -132,7 +137,9 @@ def probed(monkeypatch: pytest.MonkeyPatch, seconds: float) -> tuple[list[int], 
     def one_pass(worker: Any, load: Load, size: int) -> module.Reading:
         sizes.append(size)
         noise = 1.0 if len(sizes) % 2 else 5.0
-        return module.Reading(10 * size, size, size, size * seconds * noise, size + len(sizes))
+        return module.Reading(
+            size, 10 * size, size, size, size * seconds * noise, size + len(sizes)
+        )
 
     monkeypatch.setattr(module, "_pass", one_pass)
     return sizes, module._probe(None, load(micro_batch_size=64))  # type: ignore[bad-argument-type]
@@ -153,9 +160,10 @@ def test_where_passes_take_long_there_are_few_of_them_and_their_sizes_lie_apart(
 
 
 def test_memory_follows_what_examples_keep_and_has_what_scoring_takes() -> None:
-    worker: Any = SimpleNamespace(world=World(), backend=CpuBackend())
+    settings = SimpleNamespace(save_every=Duration(seconds=600.0))
+    worker: Any = SimpleNamespace(world=World(), backend=CpuBackend(), settings=settings)
     readings = [
-        module.Reading(kept, 1.0, 1.0, 1.0, 500_000_000 + 2 * int(kept)) for kept in (1e6, 5e6)
+        module.Reading(4, kept, 1.0, 1.0, 1.0, 500_000_000 + 2 * int(kept)) for kept in (1e6, 5e6)
     ]
 
     def memory(**changes: Any) -> int:
@@ -169,13 +177,44 @@ def test_memory_follows_what_examples_keep_and_has_what_scoring_takes() -> None:
     assert memory(most_activations=30e6) - base == 40_000_000
     assert memory(most_activations=10e6, scoring_bytes=7_000_000) - base == 7_000_000
     assert memory(most_activations=10e6, max_seq_length=384) > base
+    # Half of a copy made after the last step lies where activations were.
+    short, saved, long = (
+        memory(most_activations=10e6, flops=1.0, num_steps=steps, num_saves=saves)
+        for steps, saves in ((10, 1), (10, 2), (10_000, 1))
+    )
+    assert saved - short == long - short == 6 * 1000
+
+
+def test_evaluations_are_forecast_from_passes_without_dropout_and_gradients() -> None:
+    asked: list[tuple[bool, bool]] = []
+    model = nn.Linear(2, 2)
+    batch = SimpleNamespace(num_tokens=3, to=lambda device: batch)
+
+    def probe_loss(load: Load, batch: Any) -> Tensor:
+        asked.append((model.training, torch.is_inference_mode_enabled()))
+        return torch.zeros(())
+
+    worker: Any = SimpleNamespace(
+        world=World(),
+        backend=CpuBackend(),
+        dtype="fp32",
+        model=model,
+        probe_loss=probe_loss,
+        probe_batch=lambda load, size: (batch, 2.0),
+    )
+    few, many = (
+        module._evaluations_s(worker, load(evaluation_flops=flops), 4) for flops in (1e3, 1e9)
+    )
+    assert set(asked) == {(False, True)} and model.training
+    assert 0.0 < few < many
+    assert module._evaluations_s(worker, load(evaluation_flops=0.0), 4) == 0.0
 
 
 def with_memory(monkeypatch: pytest.MonkeyPatch, most_tokens: int) -> None:
     """A machine in which a micro-step of so many tokens has room, and no more."""
 
     def probe(worker: Any, load: Load) -> list[module.Reading]:
-        return [module.Reading(12, 1e3, 1e-4, 1e-3, 1_012_000)]
+        return [module.Reading(4, 12, 1e3, 1e-4, 1e-3, 1_012_000)]
 
     def memory(worker: Any, load: Load, readings: Any, *, weights: int) -> tuple[float, int]:
         scale = 1000 * load.tokens / load.most_activations

@@ -41,6 +41,7 @@ _WRITTEN_BYTES_PER_S = 0.3e9
 _SMALL_WRITTEN_BYTES_PER_S = 0.6e9  # 53 MB in 0.06 to 0.19 s, 0.086 s in the middle
 _END_S = 0.5  # the page, the results
 _STEP_S = 0.0015  # events, the loader
+_LAST_COPY = 0.5  # of a copy made after the last step; the rest lies where activations were
 _LATER_BYTES = 15 << 20  # the writer of TensorBoard's files, pages and the like
 _EACH_LENGTH_BYTES = 200_000  # kernels kept of lengths that come later, and the holes between them
 _USABLE_FRACTION = 0.95
@@ -126,6 +127,7 @@ class Reading:
     """One probe: so much work took so much.
 
     Attributes:
+        size: Examples of the batch.
         activations: Of the batch, by `model.memory.activation_bytes`.
         flops: Operations of the forward pass.
         forward_s: Seconds of the forward pass.
@@ -133,6 +135,7 @@ class Reading:
         peak_bytes: Memory at most, of the whole process or device; None where unknown.
     """
 
+    size: int
     activations: float
     flops: float
     forward_s: float
@@ -307,11 +310,10 @@ def _part(
         update_s=update_s + _STEP_S,
     )
     step = exchanged(num_workers=num_workers, link=link.link)
-    scored_s = last.forward_s / max(1.0, last.flops) * load.evaluation_flops / num_workers
     return Part(
         load=load,
         step_s=load.measured_step_s or step.step_s,
-        evaluations_s=load.measured_evaluations_s or scored_s,
+        evaluations_s=load.measured_evaluations_s or _evaluations_s(worker, load, last.size),
         saves_s=load.num_saves * _save_s(weights),
         memory_bytes=None if memory is None else max(before, memory),
         activation_scale=scale,
@@ -381,6 +383,25 @@ def _probe(worker: Probed, load: Load) -> list[Reading]:
     return readings
 
 
+def _evaluations_s(worker: Probed, load: Load, size: int) -> float:
+    """Seconds of all evaluations: without dropout and gradients a forward pass is far shorter."""
+    if load.evaluation_flops == 0.0:
+        return 0.0
+    backend, best = worker.backend, math.inf
+    batch, flops = worker.probe_batch(load, size)
+    on_device, times = batch.to(backend.device()), load.tokens / batch.num_tokens
+    worker.model.eval()
+    for _ in range(_PASSES):
+        backend.synchronize()
+        started = time.perf_counter()
+        with torch.inference_mode(), each_row_counts(times), backend.autocast(worker.dtype):
+            worker.probe_loss(load, on_device)
+        backend.synchronize()
+        best = min(best, time.perf_counter() - started)
+    worker.model.train()
+    return best / max(1.0, flops) * load.evaluation_flops / worker.world.world_size
+
+
 def _least(worker: Probed, load: Load, size: int) -> Reading:
     """The fastest of some passes: what else the machine does only ever adds to one."""
     _pass(worker, load, size)  # the first one makes what the others find made
@@ -417,7 +438,7 @@ def _pass(worker: Probed, load: Load, size: int) -> Reading:
     del gradients
     lengths = batch.cu_seqlens.diff().numpy()
     kept = float(activation_bytes(worker.start.config, lengths).sum())
-    return Reading(kept, flops, forward_s, seconds, backend.peak_memory_bytes())
+    return Reading(size, kept, flops, forward_s, seconds, backend.peak_memory_bytes())
 
 
 def _memory(
@@ -437,9 +458,18 @@ def _memory(
         memory += _GRADIENT_BYTES * weights  # they stay from one micro-step to the next
     if worker.backend.name == "cpu":
         # Moments that no page has been touched of yet, and a checkpoint that is being saved.
-        memory += (_MOMENT_BYTES + BYTES_PER_WEIGHT) * weights + _LATER_BYTES
+        share = 1.0 if _saves_on_the_way(worker, load, last) else _LAST_COPY
+        memory += (_MOMENT_BYTES + share * BYTES_PER_WEIGHT) * weights + _LATER_BYTES
         memory += _EACH_LENGTH_BYTES * load.max_seq_length + load.scoring_bytes
     return scale, int(memory)
+
+
+def _saves_on_the_way(worker: Probed, load: Load, reading: Reading) -> bool:
+    """Whether steps are done while a checkpoint is saved: not after the last one alone."""
+    every = worker.settings.save_every
+    flops = load.num_steps * load.micro_steps(worker.world.world_size) * load.flops
+    steps_s = flops * reading.seconds / max(1.0, reading.flops)
+    return load.num_saves > 1 or bool(every and every.seconds and every.seconds < steps_s)
 
 
 def _update_s_per_weight(worker: Probed) -> float:
