@@ -36,6 +36,9 @@ what tells the clock that "forward" or "backward" is over -> the parts (P,), wit
 adds to the gradients of the parameters, which have None before a step's first micro-batch."""
 
 
+ASKED_ELSEWHERE = "a stop request to another worker"
+"""The reason of a worker that has heard none itself."""
+
 MOST_SKIPPED_IN_A_ROW = 3
 """Steps in a row with a value that is not finite, after which skipping is no way out."""
 
@@ -240,7 +243,7 @@ def train(
         gradients.finish([count > 0 for count in rest[: len(has)]])
         if num_cut:
             gradients.drop()
-            return reason or actions.stop_reason() or "another worker"
+            return reason or actions.stop_reason() or ASKED_ELSEWHERE
         clock.lap("communication")
         # Summed exactly, so that it does not matter who computed what.
         means = [_exact_sum(rest[len(has) + part :: len(parts)]) for part in range(len(parts))]
@@ -291,12 +294,12 @@ def train(
         )
         if actions.is_evaluation_due(done):
             if actions.evaluate(done) is False:
-                return reason or actions.stop_reason() or "another worker"
+                return reason or actions.stop_reason() or ASKED_ELSEWHERE
             model.train()
         if actions.is_save_due(done):
             actions.save(done)
         if num_stopping and done < num_steps:
-            return reason or actions.stop_reason() or "another worker"
+            return reason or actions.stop_reason() or ASKED_ELSEWHERE
         num_tokens, counts = 0, None
         each.clear()
         clock.start()

@@ -1,6 +1,7 @@
 """Several hosts: the commands of the README on three namespaces, with an sshd each."""
 
 import json
+import re
 import signal
 import time
 from pathlib import Path
@@ -237,7 +238,9 @@ def test_a_worker_that_is_killed_costs_the_steps_since_the_last_checkpoint(
     assert noticed < 30
     assert f"rank 1 on {three.addresses[1]}: killed by SIGKILL after step" in "".join(lines)
     assert "starting again (1 of 3)" in "".join(lines)
-    assert rest.count("stopped by SIGTERM after step") == 1, "not the first worker alone said it"
+    # It may have heard of it from another worker first.
+    said = re.findall(r"stopped by (?:SIGTERM|a stop request to another worker) after step", rest)
+    assert len(said) == 1, "not the first worker alone said it"
     here = three.here / "killed"
     results = read_json(here / "results.json")
     assert results["status"] == "stopped"

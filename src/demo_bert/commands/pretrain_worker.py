@@ -39,7 +39,14 @@ from demo_bert.optim.sharded import whole_state
 from demo_bert.run_directory import RunDirectory
 from demo_bert.seeds import derive
 from demo_bert.settings import TrainingSettings
-from demo_bert.training import Actions, Faults, StepClock, TooManySkipped, train
+from demo_bert.training import (
+    ASKED_ELSEWHERE,
+    Actions,
+    Faults,
+    StepClock,
+    TooManySkipped,
+    train,
+)
 
 _LOG = logging.getLogger(__name__)
 _SCORED_EXAMPLES = 1024
@@ -144,7 +151,7 @@ class PretrainWorker:
             phase = next(phase for phase in self.phases if self.step <= phase.end_step)
             evaluate = partial(self._evaluate, phase, emit=self._recorder(phase, emit))
             if not evaluate(self.step - phase.first_step, stop_reason=stop_reason):
-                return stop_reason() or "another worker"
+                return stop_reason() or ASKED_ELSEWHERE
         while self.step < self.num_steps:
             phase = next(phase for phase in self.phases if self.step < phase.end_step)
             record = self._recorder(phase, emit)

@@ -57,6 +57,7 @@ from demo_bert.report.tensorboard import TensorBoardWriter
 from demo_bert.run_directory import RunDirectory
 from demo_bert.settings import Origin, TrainingSettings, is_longer
 from demo_bert.stopping import StoppedAtOnce, StopRequests
+from demo_bert.training import ASKED_ELSEWHERE
 
 if TYPE_CHECKING:
     from demo_bert.commands.profiling import StepProfiler
@@ -338,7 +339,7 @@ class RunSession(ABC):
                 raise
             asked = [1.0]
         if asked[0]:
-            raise StoppedAtOnce(self.stops.reason or "a request to another worker")
+            raise StoppedAtOnce(self.stops.reason or ASKED_ELSEWHERE)
 
     def _check_alike(self, record: Mapping[str, Any]) -> None:
         """Refuses hosts whose data or starting weights are others than rank 0's."""

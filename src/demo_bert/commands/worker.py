@@ -34,7 +34,15 @@ from demo_bert.optim.sharded import whole_state
 from demo_bert.run_directory import RunDirectory
 from demo_bert.settings import TrainingSettings
 from demo_bert.tasks.task import Scores, Task, TaskData
-from demo_bert.training import Actions, Faults, MicroStep, StepClock, divided_losses, train
+from demo_bert.training import (
+    ASKED_ELSEWHERE,
+    Actions,
+    Faults,
+    MicroStep,
+    StepClock,
+    divided_losses,
+    train,
+)
 
 _EVALUATION_TOKENS = 8192
 
@@ -186,7 +194,7 @@ class Worker:
         evaluate = partial(self._evaluate, emit=record, stop_reason=stop_reason)
         is_at_end = self.step == plan.num_steps  # scores are no part of a checkpoint
         if (self._is_unscored or is_at_end) and not evaluate(self.step):
-            return stop_reason() or "another worker"
+            return stop_reason() or ASKED_ELSEWHERE
         due = partial(is_due, last_step=plan.num_steps, world=self.world, backend=self.backend)
         actions = Actions(
             emit=record,
