@@ -492,9 +492,8 @@ def test_a_clock_that_synchronises_waits_before_each_reading() -> None:
     waited: list[int] = []
     clock = StepClock(lambda: waited.append(1))
     clock.start()
-    clock.lap("forward")
-    clock.lap("backward")
-    clock.lap("forward")
+    for part in ("forward", "backward", "forward"):
+        clock.lap(part)
     assert len(waited) == 3
     assert set(clock.parts) == {"forward", "backward"}
     clock.start()

@@ -4,11 +4,13 @@ import itertools
 import json
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from torch import Tensor, nn
 
+from demo_bert.commands import bench
 from demo_bert.commands.measuring import huggingface, peak
 from demo_bert.commands.measuring.course import course_of
 from demo_bert.commands.measuring.own import OwnSide, Work
@@ -206,3 +208,15 @@ def test_the_record_is_json_that_others_read(program: Program, tmp_path: Path) -
     assert found["schema_version"] == 1
     assert found["rows"][0]["dropout"] == 0
     assert found["rows"][0]["examples"]["kind"] == "drawn"
+
+
+def test_two_that_began_in_the_same_second_keep_both_records(tmp_path: Path) -> None:
+    settings: Any = SimpleNamespace(
+        output_dir=str(tmp_path), model="a/tiny", dtype="fp32", task="all"
+    )
+    found: list[str] = []
+    for _ in range(3):
+        path = bench._path(settings, 0.0)
+        path.write_text("{}")
+        found.append(path.stem.removeprefix("tiny-fp32-all-")[len("19700101-000000") :])
+    assert found == ["", "-1", "-2"]

@@ -8,6 +8,7 @@ Examples are drawn, with the lengths of the tasks: nothing is fetched, but the c
 model of the hub. The table goes to standard output, the figures as JSON to `-o DIR`.
 """
 
+import itertools
 import json
 import logging
 import tempfile
@@ -189,10 +190,13 @@ def _peer_facts(own: "OwnSide") -> dict[str, Any]:
 
 
 def _path(settings: BenchSettings, started: float) -> Path:
+    """Where the figures go: a file that is not there, also where two began in the same second."""
     directory = Path(settings.output_dir) if settings.output_dir else _DIRECTORY
     model = Path(settings.model).name or "model"
     moment = time.strftime("%Y%m%d-%H%M%S", time.localtime(started))
-    return directory / f"{model}-{settings.dtype}-{settings.task}-{moment}.json"
+    name = f"{model}-{settings.dtype}-{settings.task}-{moment}"
+    numbered = (f"{name}{f'-{number}' if number else ''}.json" for number in itertools.count())
+    return next(path for each in numbered if not (path := directory / each).exists())
 
 
 def _words(work: "Work") -> str:
